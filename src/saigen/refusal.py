@@ -1,0 +1,35 @@
+"""Refuse, and say why: the one shape of every error a user may see."""
+
+
+class Refusal(Exception):
+    """Something is wrong and nothing was done: what, where, expected, got, and the fix.
+
+    Every refusal ends a verb with exit code 2. ``str`` gives the lines a person reads::
+
+        refused: learning rate is not a number
+          where:    optimizer.lr (conf/optimizer/adamw.yaml:4)
+          expected: a positive float
+          got:      'fast'
+          fix:      write e.g. `lr: 0.001`
+    """
+
+    def __init__(self, what: str, *, where: str, expected: str, got: str, fix: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.expected = expected
+        self.got = got
+        self.fix = fix
+
+    def __str__(self) -> str:
+        rows = (("where", self.where), ("expected", self.expected), ("got", self.got))
+        lines = [f"refused: {self.what}"]
+        lines += [f"  {name + ':':<10}{text}" for name, text in (*rows, ("fix", self.fix))]
+        return "\n".join(lines)
+
+
+class Failure(Refusal):
+    """A run that had started cannot go on (NaN in the loss, a dead rank): exit code 1."""
+
+    def __str__(self) -> str:
+        return super().__str__().replace("refused:", "failed:", 1)
