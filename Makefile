@@ -1,0 +1,73 @@
+# The targets a person types; `make` alone lists them. Everything runs in .venv, which
+# docker/install.sh makes from the lock, or in the image (SAIGEN_ENVIRONMENT=container).
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export VARIANT ?= cpu
+export DVC_NO_ANALYTICS := 1
+export HYDRA_FULL_ERROR := 1
+export SAIGEN_ENVIRONMENT ?= host
+ifneq ($(SAIGEN_ENVIRONMENT),container)
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+unexport PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
+endif
+unexport PYTHONPATH
+PYTHON := python
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  VARIANT=cuda takes the lock with CUDA; ARGS='key=value' goes to the verb"
+
+.PHONY: .venv
+.venv: ## the environment, exactly as locked (every target makes it first)
+	@docker/install.sh
+
+train: .venv data ## a trained model and its record, from nothing (DVC runs what changed)
+	@$(if $(ARGS),dvc exp run $(foreach override,$(ARGS),-S '$(override)'),dvc repro)
+	@$(PYTHON) -m saigen show results
+
+data: .venv ## the snapshot in use, checked against its hashes
+	@$(PYTHON) -m saigen data
+
+test: .venv data ## the quick tests
+	@$(PYTHON) -m pytest -n auto -q -m "not slow and not system and not faults" $(ARGS)
+
+test-full: .venv data ## every test that needs no service
+	@$(PYTHON) -m pytest -n auto -q -m "not system and not faults" $(ARGS)
+
+test-faults: .venv data ## planted faults that diff and verify must name (not wholly green yet)
+	@$(PYTHON) -m pytest -n auto -q -m faults $(ARGS)
+
+test-system: .venv ## tests that start real services: a Docker engine, emulated processors (root)
+	@$(PYTHON) -m pytest -q -m system $(ARGS)
+
+lint: .venv ## style, types, no hyperparameter in Python, and whether the locks are stale
+	@ruff format --check .
+	@ruff check .
+	@mypy
+	@$(PYTHON) -m saigen.recipe.hidden_defaults src/project src/saigen/training
+	@$(PYTHON) docker/lock_header.py check
+
+format: .venv ## put the code into the one format
+	@ruff format .
+	@ruff check --fix .
+
+lock: ## pyproject.toml's one list -> docker/lock-cpu.txt, lock-cuda.txt (UPGRADE=1: the newest)
+	@docker/lock.sh
+
+image: ## the container image (VARIANT=cpu or cuda)
+	@docker/image.sh build
+
+shell: ## a shell in the image, as you
+	@docker/image.sh run bash
+
+in-container: ## a target in the image, as you: make in-container T=train
+	@docker/image.sh run make $(or $(T),help) ARGS='$(ARGS)'
+
+clean: ## remove what can be made again (.venv, caches); runs and data stay
+	rm -rf .venv .saigen .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -path ./.git -prune -o -name __pycache__ -prune -exec rm -rf {} +
+
+.PHONY: help train data test test-full test-faults test-system lint format lock image shell in-container clean

@@ -1,0 +1,180 @@
+"""Drift names itself: every way in which an environment stops being the one that was locked."""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from base64 import urlsafe_b64encode
+from pathlib import Path
+
+import pytest
+
+from saigen.recipe.lock import (
+    differences,
+    installed_versions,
+    locked_versions,
+    version_differences,
+)
+from saigen.recipe.seal import NAME, changed_files, wrong_sizes
+from saigen.refusal import Refusal
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Path:
+    """A site-packages with two distributions, as an installer leaves them."""
+    folder = tmp_path / "site-packages"
+    install(folder, "Alpha_Tools", "1.0", {"alpha/__init__.py": "a = 1\n", "alpha/fast.so": "x"})
+    install(folder, "beta", "2.5", {"beta.py": "b = 2\n", "beta/include/b.h": "int b;\n"})
+    return folder
+
+
+def install(folder: Path, name: str, version: str, files: dict[str, str]) -> None:
+    lines = []
+    for path, text in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+        digest = urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        lines.append(f"{path},sha256={digest},{len(text)}\n")
+    information = folder / f"{name}-{version}.dist-info"
+    information.mkdir(exist_ok=True)
+    (information / "RECORD").write_text("".join(lines) + f"{information.name}/RECORD,,\n")
+
+
+LOCKED = {"alpha-tools": "1.0", "beta": "2.5"}
+
+
+def test_an_environment_as_locked_has_no_difference(packages: Path) -> None:
+    assert version_differences(LOCKED, installed_versions(packages)) == []
+
+
+@pytest.mark.parametrize("version", ["2.4", "2.6"])
+def test_an_upgraded_or_downgraded_distribution_is_named(packages: Path, version: str) -> None:
+    (packages / "beta-2.5.dist-info").rename(packages / f"beta-{version}.dist-info")
+    found = version_differences(LOCKED, installed_versions(packages))
+    assert found == [f"beta is {version} instead of 2.5"]
+
+
+def test_a_missing_an_added_and_a_doubled_distribution_are_named(packages: Path) -> None:
+    (packages / "beta-2.5.dist-info").rename(packages / "gamma-3.dist-info")
+    install(packages, "alpha.tools", "0.9", {})
+    assert version_differences(LOCKED, installed_versions(packages)) == [
+        "alpha-tools is 0.9 and 1.0 instead of 1.0",
+        "beta 2.5 is not installed",
+        "gamma 3 is not in the lock",
+    ]
+
+
+def test_pip_beside_the_locked_distributions_is_no_difference(packages: Path) -> None:
+    install(packages, "pip", "25.0", {})
+    assert version_differences(LOCKED, installed_versions(packages)) == []
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_replaced_file_is_named_before_and_after_the_first_look(
+    packages: Path, tmp_path: Path, sealed: bool
+) -> None:
+    if sealed:
+        assert changed_files(packages, tmp_path) == []
+    (packages / "beta.py").write_text("b = 3\n")
+    expected = ["beta 2.5: beta.py is not the file that was installed"]
+    assert changed_files(packages, tmp_path) == expected
+    assert changed_files(packages, tmp_path) == expected  # and again: no difference is sealed
+
+
+def test_a_replaced_file_of_the_same_size_and_time_is_named(packages: Path, tmp_path: Path) -> None:
+    assert changed_files(packages, tmp_path) == []
+    library = packages / "alpha/fast.so"
+    times = (library.stat().st_atime_ns, library.stat().st_mtime_ns)
+    library.write_text("y")
+    os.utime(library, ns=times)
+    found = changed_files(packages, tmp_path)
+    assert found == ["Alpha_Tools 1.0: alpha/fast.so is not the file that was installed"]
+
+
+def test_a_removed_file_is_named(packages: Path, tmp_path: Path) -> None:
+    assert changed_files(packages, tmp_path) == []
+    (packages / "alpha/__init__.py").unlink()
+    assert changed_files(packages, tmp_path) == ["Alpha_Tools 1.0: alpha/__init__.py is gone"]
+
+
+def test_another_build_of_the_same_version_is_named(packages: Path, tmp_path: Path) -> None:
+    assert changed_files(packages, tmp_path) == []
+    install(packages, "beta", "2.5", {"beta.py": "b = 4\n"})
+    assert changed_files(packages, tmp_path) == ["beta 2.5: another build of the same version"]
+
+
+def test_a_touched_file_and_a_changed_header_are_no_difference(
+    packages: Path, tmp_path: Path
+) -> None:
+    assert changed_files(packages, tmp_path) == []
+    (packages / "beta.py").touch()
+    (packages / "beta/include/b.h").write_text("long b;\n")
+    assert changed_files(packages, tmp_path) == []
+
+
+def test_a_new_installation_is_looked_at_anew(packages: Path, tmp_path: Path) -> None:
+    assert changed_files(packages, tmp_path) == []
+    install(packages, "beta", "2.5", {"beta.py": "b = 4\n"})
+    (tmp_path / ".complete").write_text("made of something else")
+    assert changed_files(packages, tmp_path) == []
+
+
+def test_a_torn_seal_is_looked_behind_not_believed(packages: Path, tmp_path: Path) -> None:
+    assert changed_files(packages, tmp_path) == []
+    (tmp_path / NAME).write_text((tmp_path / NAME).read_text()[:20])
+    (packages / "beta.py").write_text("b = 3\n")
+    assert changed_files(packages, tmp_path) != []
+
+
+def test_in_the_image_a_file_of_another_size_is_named(packages: Path) -> None:
+    assert wrong_sizes(packages) == []
+    (packages / "beta.py").write_text("b = 22\n")
+    assert wrong_sizes(packages) == ["beta 2.5: beta.py is not the file that was installed"]
+
+
+def test_a_project_without_a_lock_is_refused_by_path_and_mend(tmp_path: Path) -> None:
+    with pytest.raises(Refusal) as refused:
+        differences(tmp_path)
+    assert re.search(r"where: +\S+/docker/lock-c[pu][ud]\w*\.txt", str(refused.value))
+    assert "make lock" in refused.value.fix
+
+
+def test_every_distribution_of_both_locks_is_read() -> None:
+    for variant in ("cpu", "cuda"):
+        lock = ROOT / f"docker/lock-{variant}.txt"
+        versions = locked_versions(lock)
+        assert len(versions) == lock.read_text().count("==")
+        assert {"torch", "dvc", "types-pyyaml", "antlr4-python3-runtime"} <= set(versions)
+
+
+def test_drift_in_a_real_environment_is_refused_with_its_list_and_its_mend(tmp_path: Path) -> None:
+    """A virtual environment whose site-packages is this one's, file by file, less one package."""
+    here = Path(sysconfig.get_path("purelib"))
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "v"], check=True)
+    there = next((tmp_path / "v/lib").glob("python3*/site-packages"))
+    for entry in here.iterdir():
+        if not entry.name.startswith("tqdm"):
+            (there / entry.name).symlink_to(entry)
+    done = subprocess.run(
+        [tmp_path / "v/bin/python", "-m", "saigen.recipe.lock"],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT / "src"), "SAIGEN_ENVIRONMENT": "container"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("refused: the environment is not the one that is locked")
+    locked = locked_versions(ROOT / "docker/lock-cpu.txt")["tqdm"]
+    assert f"tqdm {locked} is not installed" in done.stderr
+    assert "make image" in done.stderr
+
+
+def test_a_second_look_at_an_unchanged_environment_finds_nothing(tmp_path: Path) -> None:
+    packages = Path(sysconfig.get_path("purelib"))
+    changed_files(packages, tmp_path)  # the first look, which seals
+    assert changed_files(packages, tmp_path) == []
