@@ -1,0 +1,1 @@
+"""What happens: streams, order, loading, the loop, reduction, checkpoint, trace."""
