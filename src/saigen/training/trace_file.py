@@ -1,0 +1,67 @@
+"""The file of a trace: a header, and rows of fixed size.
+
+Each row carries the digest of all rows up to it, so that the first step in which two traces
+differ is found by binary search. No torch here: whoever compares traces should start at once.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from saigen.refusal import Refusal
+
+NAME = "trace.bin"
+SCHEMA = 1
+HEADER_BYTES = 1024  # saigen: constant, because the trace has one layout
+ROW = np.dtype(
+    [
+        ("step", "<i8"),  # counted from 0
+        ("samples", "<u8"),  # BLAKE2b of the batch's sample indices, in order
+        ("loss", "<f8"),  # mean over the batch's terms
+        ("gradients", "<u8", 2),  # fingerprint of their mean, after clipping
+        ("weights", "<u8", 2),  # fingerprint, after the update
+        ("optimizer", "<u8"),  # first lane of the optimizer's state, after the update
+        ("chain", "V16"),  # BLAKE2b of the chain before and this row
+    ]
+)
+
+
+def read_trace(run: Path) -> np.ndarray:
+    """All whole rows of a run's trace, (steps,) of ROW, mapped into memory.
+
+    Raises Refusal if the file is missing or is not a trace.
+    """
+    path = run / NAME
+    try:
+        with path.open("rb") as file:
+            head = json.loads(file.read(HEADER_BYTES))
+            known = head["schema"] == SCHEMA
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        known, head = False, str(error)
+    if not known:
+        raise Refusal(
+            "this is not a readable trace",
+            where=str(path),
+            expected=f"a trace of schema {SCHEMA}",
+            got=str(head)[:80],
+            fix="take the run's trace from the remote, or make the run again",
+        )
+    rows = (path.stat().st_size - HEADER_BYTES) // ROW.itemsize
+    if rows == 0:
+        return np.zeros(0, ROW)
+    return np.memmap(path, ROW, mode="r", offset=HEADER_BYTES, shape=(rows,))
+
+
+def first_difference(one: np.ndarray, other: np.ndarray) -> int | None:
+    """The first row in which two traces differ, by binary search over the chain; None if none
+    does. A trace that ends earlier differs where it ends.
+    """
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high) // 2
+        if one["chain"][middle].tobytes() == other["chain"][middle].tobytes():
+            low = middle + 1
+        else:
+            high = middle
+    return None if low == len(one) == len(other) else low
