@@ -1,0 +1,86 @@
+"""What a recipe may not hold: anything of this machine or user, and no number that is none."""
+
+import contextlib
+import functools
+import getpass
+import math
+import re
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from saigen.refusal import Refusal
+
+_ABSOLUTE = re.compile(r"[/~\\]|[A-Za-z]:[\\/]|file:")
+_INSIDE = re.compile(r"[\s=:,;'\"(](/[\w.+-]+){2,}")
+_VARIABLE = re.compile(r"\$\{?[A-Za-z_]|%[A-Z_]{2,}%")
+_CONTEXT = re.compile(r"[/@:\\]")
+
+
+def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value that is no mapping and no list, by its full key."""
+    if isinstance(value, Mapping) and value:
+        for name, item in value.items():
+            yield from leaves(item, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list) and value:
+        for index, item in enumerate(value):
+            yield from leaves(item, f"{key}.{index}")
+    else:
+        yield key, value
+
+
+def refuse_machine(values: Mapping[str, Any], where: Callable[[str], str]) -> None:
+    """Raise Refusal on the first value that another machine, user or moment could not share."""
+    for key, value in leaves(values):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise Refusal(
+                f"{key} is no finite number",
+                where=where(key),
+                expected="a finite number, or null",
+                got=str(value),
+                fix=f"write a number, or null if {key} can be absent",
+            )
+        if isinstance(value, str) and (reason := _reason(value)):
+            raise Refusal(
+                f"{key} holds {reason}",
+                where=where(key),
+                expected="a value that means the same on every machine; paths from the root of "
+                "the project, such as data/digits.csv",
+                got=repr(value),
+                fix="write the path from the root of the project, or leave out what names this "
+                "machine",
+            )
+
+
+def _reason(text: str) -> str:
+    """Why a text belongs to one machine, or an empty text."""
+    if _ABSOLUTE.match(text) or _INSIDE.search(text):
+        return "an absolute path"
+    if ".." in re.split(r"[\\/]", text):
+        return "a path that leaves the project"
+    if _VARIABLE.search(text):
+        return "a variable of the environment"
+    return next(
+        (f"the {what} of this machine" for what, name in _names() if _names_it(text, name)), ""
+    )
+
+
+def _names_it(text: str, name: str) -> bool:
+    """Whether a text names the machine or the user. A plain word alone may mean something else:
+    on a host called `digits`, `data.name: digits` stays what it is everywhere.
+    """
+    if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text):
+        return False
+    return bool(_CONTEXT.search(text)) or re.search(r"[\d.-]", name) is not None
+
+
+@functools.cache
+def _names() -> tuple[tuple[str, str], ...]:
+    found = [
+        ("host name", "localhost"),
+        ("address", "127.0.0.1"),
+        ("host name", socket.gethostname()),
+    ]
+    with contextlib.suppress(OSError, KeyError, ImportError):  # a container's UID has no name
+        found.append(("user", getpass.getuser()))
+    return tuple((what, name) for what, name in found if name)

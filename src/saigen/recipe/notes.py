@@ -1,0 +1,103 @@
+"""What was composed before: a note for each params.yaml that a composition wrote, by its digest.
+
+dvc.lock says which params.yaml the stage `compose` left last; the note says which overrides were
+in force, and what conf/ said below them, so that a later edit is not hidden behind an override.
+Notes are a cache: without one, overrides are derived from the values.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from saigen.files import write_json
+from saigen.recipe.laying import lay
+from saigen.recipe.overrides import Override, options, parse
+from saigen.recipe.sources import Source
+
+NOTES = Path(".saigen/cache/composed")
+LOCK = Path("dvc.lock")
+PARAMS = Path("params.yaml")
+
+
+@dataclass(frozen=True)
+class Note:
+    """One params.yaml: its text, the overrides in force, and those of them that were asked for
+    (the others come from conf/local), each with what conf/ says below it.
+    """
+
+    yaml: str
+    overrides: tuple[str, ...]
+    asked: dict[str, Any]
+
+
+def take(root: Path, note: Note) -> None:
+    """Keep a note. A folder that cannot be written costs a derivation later."""
+    with contextlib.suppress(OSError):
+        write_json(_folder(root) / f"{md5(note.yaml)}.json", asdict(note))
+
+
+def note_of(root: Path, digest: str | None) -> Note | None:
+    """The note of the params.yaml with this digest, if there is one and it is whole."""
+    try:
+        found = json.loads((_folder(root) / f"{digest}.json").read_text(encoding="utf-8"))
+        note = Note(found["yaml"], tuple(found["overrides"]), dict(found["asked"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return note if md5(note.yaml) == digest else None
+
+
+def locked(root: Path) -> str | None:
+    """The digest of params.yaml in dvc.lock: what the stage `compose` left last."""
+    import yaml
+
+    try:
+        lock = yaml.safe_load((root / LOCK).read_text(encoding="utf-8"))
+        outs = [out for stage in lock["stages"].values() for out in stage.get("outs", ())]
+        return next((out["md5"] for out in outs if out["path"] == str(PARAMS)), None)
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def md5(text: str) -> str:
+    """The digest under which DVC knows a file."""
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def covered(overrides: Iterable[str], conf: Path, sources: dict[str, Source]) -> dict[str, Any]:
+    """What conf/ says where each override says something else: an option, or a value."""
+    groups = options(sources)
+    asked = [(text, parse(text)) for text in overrides]
+    picks = tuple(text for text, override in asked if override.key in groups)
+    below = lay(picks, conf, sources, local=False) if len(picks) < len(asked) else {}
+    return {
+        text: _picked(override.key, sources) if override.key in groups else _value(override, below)
+        for text, override in asked
+    }
+
+
+def _picked(group: str, sources: dict[str, Source]) -> str | None:
+    entries = sources["config"].entries.items()
+    ends = (f".{group}", f".{group.replace('.', '/')}")
+    found = (
+        entry.text for key, entry in entries if key.startswith("defaults.") and key.endswith(ends)
+    )
+    return next(found, None)
+
+
+def _value(override: Override, values: Any) -> Any:
+    for part in override.key.split("."):
+        if isinstance(values, list) and part.isdigit():
+            values = values[int(part)] if int(part) < len(values) else None
+        else:
+            values = values.get(part) if isinstance(values, dict) else None
+    return values
+
+
+def _folder(root: Path) -> Path:
+    """Experiments in other folders note what they composed in the workspace they came from."""
+    return Path(os.environ.get("DVC_ROOT") or root) / NOTES

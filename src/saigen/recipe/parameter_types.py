@@ -1,0 +1,151 @@
+"""Types of parameters as plain values: read off an annotation once, kept as JSON, checked alone.
+
+A `Type` is a list: ``["float"]``, ``["union", ["float"], ["null"]]``, ``["tuple", a, b]``. What
+has no word in YAML (a tensor, a module) is ``["object"]``: only a node with a `_target_` gives
+one. ``["any"]`` stands where nothing is annotated, or where the annotation says nothing.
+"""
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import PurePath
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+Type = list[Any]
+
+_PLAIN = {bool: "bool", int: "int", float: "float", str: "str", type(None): "null", None: "null"}
+_SEQUENCES = (list, Sequence, Collection, Iterable)
+_BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+
+
+def type_of(annotation: Any, scope: dict[str, Any]) -> Type:
+    """The type that an annotation states; `scope` resolves annotations that are text."""
+    if isinstance(annotation, str):
+        annotation = _evaluated(annotation, scope)
+    if isinstance(annotation, typing.ForwardRef):
+        annotation = _evaluated(annotation.__forward_arg__, scope)
+    if isinstance(annotation, type | type(None)) and annotation in _PLAIN:
+        return [_PLAIN[annotation]]
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return bounded(type_of(inner[0], scope), inner[1:])
+    if origin is Literal:
+        return ["literal", *inner]
+    if origin is None or origin is Callable:
+        return _bare(annotation)
+    return _of_several(origin, [item if item is ... else type_of(item, scope) for item in inner])
+
+
+def _evaluated(text: str, scope: dict[str, Any]) -> Any:
+    """Text that a library's own source states, evaluated where that source stands."""
+    try:
+        return eval(text, dict(scope))
+    except Exception:
+        return Any
+
+
+def _of_several(origin: Any, inner: list[Any]) -> Type:
+    if origin in (Union, types.UnionType):
+        return ["union", *inner]
+    if origin is tuple and inner[-1] is not ...:
+        return ["tuple", *inner]
+    if origin in (tuple, *_SEQUENCES):
+        return ["list", inner[0]]
+    return ["dict", inner[1]] if origin in (dict, Mapping) else ["any"]
+
+
+def _bare(annotation: Any) -> Type:
+    if get_origin(annotation) is Callable:
+        return ["object"]
+    if not isinstance(annotation, type) or annotation in (object, inspect.Parameter.empty):
+        return ["any"]
+    if issubclass(annotation, PurePath):
+        return ["str"]
+    if annotation in (list, tuple, *_SEQUENCES):
+        return ["list", ["any"]]
+    return ["dict", ["any"]] if annotation in (dict, Mapping) else ["object"]
+
+
+def bounded(inner: Type, marks: Iterable[Any]) -> Type:
+    """The type within bounds such as `annotated_types.Ge(0)` or pydantic's `Field(ge=0)`."""
+    flat = [part for mark in marks for part in (getattr(mark, "metadata", None) or [mark])]
+    bounds = {name: getattr(part, name) for part in flat for name in _BOUNDS if hasattr(part, name)}
+    return ["range", inner, bounds] if bounds else inner
+
+
+def accepts(kind: Type, value: Any) -> bool:
+    """Whether a plain value, as YAML gives it, is of this type. A bool is no number here."""
+    name, *inner = kind
+    plain: dict[str, Callable[[], bool]] = {
+        "any": lambda: True,
+        "null": lambda: value is None,
+        "bool": lambda: isinstance(value, bool),
+        "int": lambda: isinstance(value, int) and not isinstance(value, bool),
+        "float": lambda: isinstance(value, int | float) and not isinstance(value, bool),
+        "str": lambda: isinstance(value, str),
+        "object": lambda: isinstance(value, dict) and "_target_" in value,
+        "literal": lambda: any(value == item and type(value) is type(item) for item in inner),
+        "union": lambda: any(accepts(item, value) for item in inner),
+        "list": lambda: isinstance(value, list) and all(accepts(inner[0], v) for v in value),
+        "tuple": lambda: (
+            isinstance(value, list)
+            and len(value) == len(inner)
+            and all(accepts(i, v) for i, v in zip(inner, value, strict=True))
+        ),
+        "dict": lambda: (
+            isinstance(value, dict) and all(accepts(inner[0], v) for v in value.values())
+        ),
+        "range": lambda: accepts(inner[0], value) and _inside(value, inner[1]),
+    }
+    # a nested call gives an object whose type only the callee can judge
+    return plain[name]() or (
+        isinstance(value, dict) and "_target_" in value and name not in ("null", "bool", "literal")
+    )
+
+
+def _inside(value: Any, bounds: dict[str, float]) -> bool:
+    tests = {
+        "ge": lambda bound: value >= bound,
+        "gt": lambda bound: value > bound,
+        "le": lambda bound: value <= bound,
+        "lt": lambda bound: value < bound,
+    }
+    return not isinstance(value, int | float) or all(
+        tests[name](bound) for name, bound in bounds.items()
+    )
+
+
+def unbounded(kind: Type) -> Type:
+    """The type without its ranges."""
+    if kind[0] == "range":
+        return unbounded(kind[1])
+    return [unbounded(part) if isinstance(part, list) else part for part in kind]
+
+
+def bounds_of(kind: Type) -> str:
+    """The range within a type, in words; empty where there is none."""
+    name, *inner = kind
+    if name == "range":
+        return " and ".join(f"{_BOUNDS[key]} {value}" for key, value in inner[1].items())
+    return next(filter(None, map(bounds_of, inner)), "") if name == "union" else ""
+
+
+def words(kind: Type) -> str:
+    """The type as a person reads it, such as ``float or null``."""
+    name, *inner = kind
+    if name == "union":
+        plain = [item for item in inner if item != ["object"]] or inner
+        return " or ".join(dict.fromkeys(words(item) for item in plain))
+    if name == "range":
+        return f"{words(inner[0])} {bounds_of(kind)}"
+    several = ", ".join(repr(item) if name == "literal" else words(item) for item in inner)
+    known = {
+        "literal": f"one of {several}",
+        "list": f"list of {several}",
+        "tuple": f"list of exactly {len(inner)}: {several}",
+        "dict": f"mapping to {several}",
+        "object": "a node with a `_target_`",
+        "any": "any value",
+    }
+    return known.get(name) or str(name)

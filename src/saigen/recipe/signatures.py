@@ -1,0 +1,203 @@
+"""What a callable takes: its parameters, their defaults and types, without importing it twice.
+
+Reading a signature of torch takes its import, two seconds. So it is kept in
+`.saigen/cache/signatures.json`, under digests of the files that made it: of the modules on the
+way and of the classes it inherits from, and of a whole package that lies in this project. An
+upgraded library or an edited class is read again; nothing has to be told.
+"""
+
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from saigen.digest import digest_file, digest_tree
+from saigen.files import write_json
+from saigen.recipe.allowlist import allowed_modules, refuse_home, refuse_text, resolve
+from saigen.recipe.parameter_types import Type, type_of
+from saigen.refusal import Refusal
+
+CACHE = Path(".saigen/cache/signatures.json")
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter. `default` is YAML that gives it, None: it has none, or YAML cannot."""
+
+    name: str
+    kind: str
+    required: bool
+    default: str | None
+    shown: str
+    type: Type
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a target takes, where it is defined, and which files that was read from."""
+
+    target: str
+    home: str
+    parameters: tuple[Parameter, ...]
+    files: dict[str, str]
+
+    def named(self) -> dict[str, Parameter]:
+        """The parameters that YAML can state by name."""
+        kinds = ("POSITIONAL_OR_KEYWORD", "KEYWORD_ONLY")
+        return {p.name: p for p in self.parameters if p.kind in kinds}
+
+    def of_kind(self, kind: str) -> tuple[Parameter, ...]:
+        """The parameters of one of inspect's kinds, such as VAR_KEYWORD."""
+        return tuple(p for p in self.parameters if p.kind == kind)
+
+
+def signatures(targets: list[tuple[str, str]], root: Path) -> dict[str, Signature]:
+    """The signature of each (key, target), from the cache if nothing changed; by target.
+
+    Raises Refusal if one is not allowed (before any import), missing, or cannot be inspected.
+    """
+    allowed = allowed_modules(root)
+    for key, target in targets:
+        refuse_text(target, allowed, key)
+    kept = _load(root)
+    found: dict[str, Signature] = {}
+    digests: dict[str, str | None] = {}
+    for key, target in targets:
+        signature = found.get(target) or kept.get(target)
+        if signature is None or not _current(signature, digests):
+            signature = _inspect(target, allowed, key, root)
+        refuse_home(target, signature.home, allowed, key)
+        found[target] = signature
+    if any(kept.get(target) != signature for target, signature in found.items()):
+        _save({**kept, **found}, root)
+    return found
+
+
+def _inspect(target: str, allowed: tuple[str, ...], where: str, root: Path) -> Signature:
+    called = resolve(target, allowed, where)
+    try:
+        parameters = () if _takes_nothing(called) else _parameters(called)
+    except (ValueError, TypeError) as error:
+        raise Refusal(
+            f"{target} does not say which parameters it takes",
+            where=where,
+            expected="a callable whose signature Python can read, so that none stays hidden",
+            got=str(error),
+            fix=f"write a function in src/project that calls {target} and names each parameter",
+        ) from error
+    return Signature(target, called.__module__, parameters, _files(target, called, root))
+
+
+def _takes_nothing(called: Callable[..., Any]) -> bool:
+    """A torch module without an `__init__`: the inherited one says `*args` and refuses any."""
+    init = getattr(called, "__init__", None)
+    home = (getattr(init, "__module__", None), getattr(init, "__qualname__", None))
+    return isinstance(called, type) and home == ("torch.nn.modules.module", "Module.__init__")
+
+
+def _parameters(called: Callable[..., Any]) -> tuple[Parameter, ...]:
+    source = called.__init__ if isinstance(called, type) else called  # type: ignore[misc]
+    scope = getattr(inspect.unwrap(source), "__globals__", {})
+    return tuple(
+        _parameter(parameter, scope) for parameter in inspect.signature(called).parameters.values()
+    )
+
+
+def _parameter(parameter: inspect.Parameter, scope: dict[str, Any]) -> Parameter:
+    required = parameter.default is inspect.Parameter.empty
+    return Parameter(
+        name=parameter.name,
+        kind=parameter.kind.name,
+        required=required,
+        default=None if required else _as_yaml(parameter.default),
+        shown="" if required else repr(parameter.default),
+        type=type_of(parameter.annotation, scope),
+    )
+
+
+def _as_yaml(value: Any) -> str | None:
+    """A default as one would paste it into YAML; None where YAML has no word for it."""
+    if isinstance(value, tuple):
+        value = list(value)
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return None
+    # YAML reads 1e-08 as a number only with a dot, and OmegaConf writes it so
+    return text if "e" not in text or not isinstance(value, float) else _dotted(text)
+
+
+def _dotted(text: str) -> str:
+    digits, _, exponent = text.partition("e")
+    return text if "." in digits else f"{digits}.0e{exponent}"
+
+
+def _files(target: str, called: Callable[..., Any], root: Path) -> dict[str, str]:
+    """Digests of all files that could change this signature, by path."""
+    classes = called.__mro__ if isinstance(called, type) else ()
+    parts = target.split(".")[:-1]
+    names = {".".join(parts[: end + 1]) for end in range(len(parts))}
+    names |= {called.__module__, *(kind.__module__ for kind in classes)}
+    paths = {
+        Path(file)
+        for name in names
+        if name in sys.modules and (file := getattr(sys.modules[name], "__file__", None))
+    }
+    whole = {_package(path, root) for path in paths}
+    return {str(path): digest for path in sorted(whole) if (digest := _digest(path)) is not None}
+
+
+def _package(path: Path, root: Path) -> Path:
+    """The top folder of the package that a file of this project belongs to; a library's file."""
+    folder = path.parent
+    if not folder.is_relative_to(root.resolve()) or "site-packages" in folder.parts:
+        return path
+    while (folder.parent / "__init__.py").is_file():
+        folder = folder.parent
+    return folder
+
+
+def _digest(path: Path) -> str | None:
+    if path.is_dir():
+        files = sorted(path.rglob("*.py"))
+        return digest_tree({str(file.relative_to(path)): digest_file(file) for file in files})
+    return digest_file(path) if path.is_file() else None
+
+
+def _current(signature: Signature, digests: dict[str, str | None]) -> bool:
+    for file in signature.files:
+        if file not in digests:
+            digests[file] = _digest(Path(file))
+    return bool(signature.files) and all(
+        digests[file] == digest for file, digest in signature.files.items()
+    )
+
+
+def _load(root: Path) -> dict[str, Signature]:
+    """What was kept; nothing if there is no cache, or it is torn, or of another Python."""
+    try:
+        kept = json.loads((root / CACHE).read_text(encoding="utf-8"))
+        if kept["version"] != _VERSION or kept["python"] != sys.version:
+            return {}
+        return {target: _signature(entry) for target, entry in kept["signatures"].items()}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _signature(entry: dict[str, Any]) -> Signature:
+    parameters = tuple(Parameter(**parameter) for parameter in entry["parameters"])
+    return Signature(entry["target"], entry["home"], parameters, entry["files"])
+
+
+def _save(found: dict[str, Signature], root: Path) -> None:
+    """Keep what was found. A folder that cannot be written only costs time."""
+    entries = {target: asdict(signature) for target, signature in found.items()}
+    kept = {"version": _VERSION, "python": sys.version, "signatures": entries}
+    try:
+        write_json(root / CACHE, kept)
+    except OSError:
+        return

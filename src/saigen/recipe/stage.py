@@ -1,0 +1,178 @@
+"""params.yaml: who may write it, and how the stages of dvc.yaml trust it.
+
+Three write it. The stage `compose` under `dvc repro`; DVC itself, which composes in every
+experiment (`dvc exp run`, with -S, --queue or --temp) before a stage runs; and by mistake a
+person. So the stage keeps what an experiment brought if it is a composition of conf/. Under
+`dvc repro` it composes anew: overrides of the last experiment stay in force, said aloud, except
+where conf/ was edited below one. A file that no composition wrote is refused.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from saigen.files import write_whole
+from saigen.recipe import notes
+from saigen.recipe.compose import CONF, PARAMS, Composition, compose, read_composed
+from saigen.recipe.derive import derive, differences, in_hydras_words
+from saigen.recipe.laying import lay
+from saigen.recipe.notes import Note
+from saigen.recipe.origins import Origins
+from saigen.recipe.sources import read_sources
+from saigen.refusal import Refusal
+
+Say = Callable[[str], None]
+
+
+def compose_stage(root: Path, say: Say) -> Composition:
+    """Stage `compose`: params.yaml holds what conf/ and the overrides in force compose.
+
+    Raises Refusal on a config that is refused, and on a params.yaml that was edited by hand.
+    """
+    if os.environ.get("DVC_EXP_NAME"):
+        return _keep(root, say)
+    path, asked = root / PARAMS, tuple[str, ...]()
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+        note = notes.note_of(root, notes.md5(text))
+        if note is not None:
+            asked = _still_in_force(note, root, say)
+        elif text != (plain := compose((), root / CONF)).yaml:
+            _refuse_edit(root, text, plain)
+            _say_changes(text, plain, say)
+    return write(root, asked)
+
+
+def write(root: Path, asked: tuple[str, ...]) -> Composition:
+    """Compose and write params.yaml, whatever it held. Returns the composition."""
+    composition = compose(asked, root / CONF)
+    write_whole(root / PARAMS, composition.yaml.encode())
+    return _noted(root, composition, asked)
+
+
+def composed(root: Path) -> Composition:
+    """What the other stages run on: params.yaml, as the stage `compose` left it.
+
+    Raises Refusal if it was edited since, or is not what conf/ composes any more.
+    """
+    composition = read_composed(root / PARAMS)
+    text = (root / PARAMS).read_text(encoding="utf-8")
+    note = notes.note_of(root, notes.md5(text))
+    if note is None:
+        _refuse_edit(root, text, composition)
+        overrides = derive(composition.values, root / CONF, read_sources(root / CONF))
+        found = Composition(composition.values, composition.config, overrides)
+        return _noted(root, found, _without_local(overrides, compose((), root / CONF)))
+    now = lay(note.overrides, root / CONF, read_sources(root / CONF), local=False)
+    if changed := differences(now, composition.values):
+        key, (new, held) = next(iter(changed.items()))
+        raise Refusal(
+            "params.yaml is older than conf/",
+            where=f"{key} ({PARAMS})",
+            expected=f"{_shown(new)}, as conf/ composes now",
+            got=_shown(held),
+            fix="run `dvc repro`, which composes first",
+        )
+    return Composition(composition.values, composition.config, note.overrides)
+
+
+def _keep(root: Path, say: Say) -> Composition:
+    """In an experiment: what DVC composed stays, once it is known to be a composition."""
+    last = notes.note_of(root, notes.locked(root))
+    plain = compose((), root / CONF)  # conf/ is sound: DVC resolves what we refuse to
+    try:
+        composition = _checked(root)
+    except Refusal:
+        # leave the workspace as it was before DVC wrote into it
+        write_whole(root / PARAMS, (last.yaml if last else plain.yaml).encode())
+        raise
+    gone = [text for text in last.overrides if text not in composition.overrides] if last else []
+    if gone:
+        say(f"DROPPED from the last composition: {' '.join(gone)}")
+    say(f"overrides in force: {' '.join(composition.overrides) or 'none'}")
+    return _noted(root, composition, _without_local(composition.overrides, plain))
+
+
+def _without_local(overrides: tuple[str, ...], plain: Composition) -> tuple[str, ...]:
+    return tuple(text for text in overrides if text not in plain.overrides)
+
+
+def _checked(root: Path) -> Composition:
+    found, text = read_composed(root / PARAMS), (root / PARAMS).read_text(encoding="utf-8")
+    sources = read_sources(root / CONF)
+    overrides = derive(found.values, root / CONF, sources)
+    values = lay(overrides, root / CONF, sources, local=False)
+    composition = Composition(values, found.config, overrides)
+    if composition.yaml == text:
+        return composition
+    changed = differences(values, found.values)
+    raise Refusal(
+        "params.yaml is no composition of conf/",
+        where=f"{next(iter(changed), 'its text')} ({PARAMS})",
+        expected="what `dvc exp run` composes when `dvc config hydra.enabled` is true",
+        got=f"{len(changed)} values that no override gives" if changed else "another layout",
+        fix="run `saigen compose --write`; change values in conf/ or with -S key=value",
+    )
+
+
+def _still_in_force(note: Note, root: Path, say: Say) -> tuple[str, ...]:
+    """The overrides of the last composition, without those that would hide an edit of conf/."""
+    now = notes.covered(note.asked, root / CONF, read_sources(root / CONF))
+    kept = tuple(text for text, old in note.asked.items() if now[text] == old)
+    for text, old in note.asked.items():
+        if text not in kept:
+            new = now[text]
+            say(f"DROPPED: {text}, because conf/ was edited there: {_shown(old)} -> {_shown(new)}")
+    if kept:
+        say(f"overrides in force since the last experiment: {' '.join(kept)}")
+        say("  to drop them: saigen compose --write")
+    return kept
+
+
+def _say_changes(text: str, now: Composition, say: Say) -> None:
+    """Say what the new composition gives up, where nobody knows which overrides were in force."""
+    for key, (old, new) in differences(_parsed(text), now.values).items():
+        say(f"CHANGED: {key}: {_shown(old)} -> {_shown(new)}")
+
+
+def _refuse_edit(root: Path, text: str, plain: Composition) -> None:
+    """Raise Refusal if dvc.lock holds another params.yaml, or none and this is not `plain`."""
+    lock = notes.locked(root)
+    if lock == notes.md5(text) or (lock is None and plain.yaml == text):
+        return
+    last = notes.note_of(root, lock)
+    expected = _parsed(last.yaml) if last else compose((), root / CONF).values
+    overrides = last.overrides if last else ()
+    changed = differences(expected, _parsed(text))
+    key, (there, here) = next(iter(changed.items()), ("its text", ("", "")))
+    others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    place = Origins(root / CONF, read_sources(root / CONF), overrides).where(key)
+    raise Refusal(
+        f"params.yaml was edited by hand: {key}{others}",
+        where=f"{key} ({PARAMS})",
+        expected=f"{_shown(there)}, {place.removeprefix(key).strip(' ()')}",
+        got=_shown(here),
+        fix=f"undo it with `saigen compose --write`; then edit {place.removeprefix(key).strip()}, "
+        f"or run `dvc exp run -S {key}={_shown(here)}`",
+    )
+
+
+def _noted(root: Path, composition: Composition, asked: tuple[str, ...]) -> Composition:
+    covers = notes.covered(asked, root / CONF, read_sources(root / CONF))
+    notes.take(root, Note(composition.yaml, composition.overrides, covers))
+    return composition
+
+
+def _parsed(text: str) -> Any:
+    """The values of a params.yaml; none at all if it is not even YAML."""
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is ... else in_hydras_words(value)

@@ -1,0 +1,87 @@
+"""`saigen train --multirun`: Hydra's own sweepers and launchers, one process for each job.
+
+Hydra decides which overrides make a job and where it runs; a job is `saigen train` with these
+overrides, in a process of its own, which composes as every road does. Its value, for sweepers
+that search, is the best of the monitored validation metric: the sign of what is minimized is
+the sweeper's to know (`hydra.sweeper.direction`).
+"""
+
+import csv
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from saigen.recipe import config as config_layer
+from saigen.recipe.compose import CONF, compose
+from saigen.recipe.presets import refuse_frame
+from saigen.recipe.sources import read_sources
+from saigen.refusal import Failure
+
+_FOLDER = ".saigen/hydra"
+_RUNS = Path("runs")
+
+
+def sweep(overrides: list[str], root: Path) -> None:
+    """Run a job for each combination that the overrides ask for; raises SystemExit if one fails.
+
+    Each start has its own folder for what Hydra writes, whatever the clock says.
+    """
+    import hydra
+
+    # Hydra runs before any job composes, so what conf/ may say to Hydra is checked here
+    refuse_frame(read_sources(root / CONF))
+    own = f"hydra.sweep.dir={_FOLDER}/{secrets.token_hex(6)}"
+    sys.argv = [sys.argv[0], "--multirun", own, *overrides]
+    conf = str((root / CONF).resolve())
+    hydra.main(config_path=conf, config_name="config", version_base="1.3")(job)()
+
+
+def job(_: object) -> float | None:
+    """One job of a sweep: the overrides that Hydra chose, in a process of their own."""
+    from hydra.core.hydra_config import HydraConfig
+
+    chosen = tuple(HydraConfig.get().overrides.task)
+    command = [sys.executable, "-m", "saigen", "train", *chosen]
+    print(f"job: {' '.join(command[2:])}", flush=True)
+    if code := subprocess.run(command, check=False).returncode:
+        raise Failure(
+            f"a job of the sweep ended with exit code {code}",
+            where=" ".join(chosen),
+            expected="exit code 0",
+            got=str(code),
+            fix=f"see above; alone: saigen train {' '.join(chosen)}",
+        )
+    return _beside_hydra(lambda: objective(chosen, Path()))
+
+
+def _beside_hydra(ask: Callable[[], float | None]) -> float | None:
+    """Ask something that composes while Hydra's own main program runs around it."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        return ask()
+    finally:
+        GlobalHydra.instance().hydra = outer
+
+
+def objective(overrides: tuple[str, ...], root: Path) -> float | None:
+    """The best monitored validation metric of the newest run that these overrides made.
+
+    None if there is no such run, or it was too short to be validated.
+    """
+    from saigen.records.record import read_record
+    from saigen.records.runs import all_runs
+
+    composition = compose(overrides, root / CONF)
+    wanted = config_layer.capture(composition.values).digest
+    for folder in reversed(all_runs(root / _RUNS)):
+        if read_record(folder)["recipe"]["layers"]["config"]["digest"] == wanted:
+            with (folder / "history.csv").open(newline="", encoding="utf-8") as file:
+                found = [float(row[-1]) for row in list(csv.reader(file))[1:] if row[-1]]
+            best = max if composition.config.trainer.monitor_mode == "max" else min
+            return best(found, default=None)
+    return None
