@@ -1,0 +1,1 @@
+"""Yours: data, models, task. Plain PyTorch; nothing to inherit."""
