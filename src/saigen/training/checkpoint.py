@@ -1,0 +1,130 @@
+"""Checkpoints: tensors as safetensors, the rest as JSON, a digest for each, whole or not at all.
+
+A checkpoint holds no generator state: randomness is a function of the step number. Saving stops
+the loop for as long as copying the state takes; hashing and writing happen in a thread.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+
+from saigen.digest import digest_bytes, digest_value
+from saigen.files import sync_folder, write_json, write_whole
+from saigen.refusal import Failure
+
+SCHEMA = 1
+_TENSORS = "state.safetensors"
+_VALUES = "checkpoint.json"
+
+
+@dataclass(frozen=True)
+class State:
+    """All that a run needs to go on: tensors by name, and JSON values."""
+
+    step: int
+    tensors: dict[str, torch.Tensor]
+    values: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run, newest last; `kept` of them stay on disk."""
+
+    def __init__(self, run: Path, *, kept: int, say: Callable[[str], None]) -> None:
+        self.folder = run / "checkpoints"
+        self._kept = kept
+        self._say = say
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+
+    def save(
+        self,
+        step: int,
+        tensors: Mapping[str, torch.Tensor],
+        values: dict[str, Any],
+        *,
+        first: Callable[[], None],
+    ) -> None:
+        """Copy the state and write it behind the loop's back, after `first` was called there.
+
+        Raises Failure if the checkpoint before could not be written.
+        """
+        self.wait()
+        copies = {name: tensor.detach().clone().cpu() for name, tensor in tensors.items()}
+        self._pending = self._writer.submit(self._write, State(step, copies, values), first)
+
+    def wait(self) -> None:
+        """Wait until what was saved is on disk."""
+        if self._pending is None:
+            return
+        pending, self._pending = self._pending, None
+        try:
+            pending.result()
+        except OSError as error:
+            raise Failure(
+                "a checkpoint could not be written",
+                where=str(self.folder),
+                expected="a folder with room that this user may write to",
+                got=str(error),
+                fix="make room or mend the rights, then start again: the run continues from the "
+                "newest whole checkpoint",
+            ) from error
+
+    def close(self) -> None:
+        """Wait for the last write and end the thread."""
+        try:
+            self.wait()
+        finally:
+            self._writer.shutdown()
+
+    def newest(self) -> State | None:
+        """The newest checkpoint that is whole; one that is torn or altered is named and skipped."""
+        for folder in sorted(self.folder.glob("step-*"), reverse=True):
+            state = _read(folder)
+            if isinstance(state, State):
+                return state
+            self._say(f"checkpoint {folder} is not whole ({state}); using the one before it")
+        return None
+
+    def _write(self, state: State, first: Callable[[], None]) -> None:
+        first()
+        half = self.folder / f".half-{state.step:012d}"
+        shutil.rmtree(half, ignore_errors=True)
+        self.folder.mkdir(exist_ok=True)  # not its parents: a run folder that is gone stays gone
+        half.mkdir()
+        content = save(state.tensors)
+        write_whole(half / _TENSORS, content)
+        body = {
+            "schema": SCHEMA,
+            "step": state.step,
+            "values": state.values,
+            "tensors_sha256": digest_bytes(content),
+        }
+        write_json(half / _VALUES, body | {"digest": digest_value(body)})
+        whole = self.folder / f"step-{state.step:012d}"
+        shutil.rmtree(whole, ignore_errors=True)
+        half.replace(whole)
+        sync_folder(self.folder)
+        for old in sorted(self.folder.glob("step-*"))[: -self._kept]:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _read(folder: Path) -> State | str:
+    """The state in a folder, or in a few words what is wrong with it."""
+    try:
+        body = json.loads((folder / _VALUES).read_text(encoding="utf-8"))
+        told = body.pop("digest")
+        if digest_value(body) != told or body["schema"] != SCHEMA:
+            return f"{_VALUES} was altered"
+        content = (folder / _TENSORS).read_bytes()
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        return f"{type(error).__name__}: {error}"
+    if digest_bytes(content) != body["tensors_sha256"]:
+        return f"{_TENSORS} was altered"
+    return State(step=body["step"], tensors=load(content), values=body["values"])

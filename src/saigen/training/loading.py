@@ -1,0 +1,127 @@
+"""Loading: from sample indices to a batch, at once where the dataset can, in workers where it pays.
+
+What a sample looks like is a function of (epoch, sample), never of the worker that read it.
+"""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from saigen.refusal import Refusal
+from saigen.training.streams import Streams
+
+Batch = dict[str, torch.Tensor]
+Place = tuple[int, np.ndarray]  # an epoch, and the samples (B,) of one microbatch
+
+
+class Dataset(Protocol):
+    """What `project/data.py` provides: `__len__`, and `__getitems__` or `__getitem__` or both.
+
+    `__getitems__(indices)` reads a whole batch as arrays of B rows; `__getitem__(index)` reads
+    one sample as arrays without that first axis, and may take a `generator` besides.
+    """
+
+    def __len__(self) -> int:
+        """How many samples there are."""
+
+
+def fetch(dataset: Dataset, indices: np.ndarray) -> Batch:
+    """Read samples (B,) without any randomness, as for evaluation. Tensors of B rows by name."""
+    reader: Any = dataset
+    if hasattr(reader, "__getitems__"):
+        return _tensors(reader.__getitems__(indices))
+    if _takes_generator(dataset):
+        raise Refusal(
+            "a dataset that draws random numbers cannot be used to evaluate",
+            where="data.evaluation_dataset",
+            expected="a dataset whose __getitem__ takes no generator",
+            got=type(dataset).__name__,
+            fix="name the dataset without augmentation there",
+        )
+    return _tensors(_stack([reader[int(index)] for index in indices]))
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The same batch on the device; the tensors themselves where they are there already."""
+    if device.type == "cpu":
+        return batch
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+
+
+class Loader:
+    """Reads microbatches for training: `places` says which, in which order."""
+
+    def __init__(self, dataset: Dataset, streams: Streams, *, workers: int, pinned: bool) -> None:
+        self._reader = _Reader(dataset, streams)
+        self.reads_at_once = hasattr(dataset, "__getitems__")
+        self._workers = workers
+        self._pinned = pinned
+
+    def batches(self, places: Iterator[Place]) -> Iterator[Batch]:
+        """Microbatches in the order of `places`.
+
+        Workers prefetch. The DataLoader gets a generator of its own: without one, iterating it
+        draws a seed from the global generator.
+        """
+        if self._workers == 0:
+            return map(self._reader.__getitem__, places)
+        loader: DataLoader[Batch] = DataLoader(
+            cast(Any, self._reader),
+            sampler=cast(Any, places),
+            batch_size=None,
+            num_workers=self._workers,
+            collate_fn=_as_it_is,
+            worker_init_fn=_one_thread,
+            generator=torch.Generator().manual_seed(0),
+            pin_memory=self._pinned,
+        )
+        return iter(loader)
+
+
+class _Reader:
+    """One microbatch at a time; also inside a worker, where it travels by fork or pickle."""
+
+    def __init__(self, dataset: Dataset, streams: Streams) -> None:
+        self._dataset: Any = dataset
+        self._streams = streams
+        self._at_once = hasattr(dataset, "__getitems__")
+        self._takes_generator = not self._at_once and _takes_generator(dataset)
+
+    def __getitem__(self, place: Place) -> Batch:
+        epoch, samples = place
+        if self._at_once:
+            return _tensors(self._dataset.__getitems__(samples))
+        return _tensors(_stack([self._sample(epoch, int(sample)) for sample in samples]))
+
+    def _sample(self, epoch: int, sample: int) -> Mapping[str, Any]:
+        # also the global generators, so that transforms that know nothing of us are covered
+        self._streams.set_globals("augment", epoch, sample)
+        if not self._takes_generator:
+            return cast(Mapping[str, Any], self._dataset[sample])
+        generator = self._streams.numpy("augment", epoch, sample)
+        return cast(Mapping[str, Any], self._dataset.__getitem__(sample, generator=generator))
+
+
+def _takes_generator(dataset: Dataset) -> bool:
+    method = getattr(type(dataset), "__getitem__", None)
+    return method is not None and "generator" in inspect.signature(method).parameters
+
+
+def _stack(samples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+
+
+def _tensors(arrays: Mapping[str, np.ndarray]) -> Batch:
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _one_thread(worker: int) -> None:  # noqa: ARG001
+    torch.set_num_threads(1)

@@ -1,0 +1,296 @@
+"""The loop: one linear story, from the streams to the weights."""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from saigen.digest import digest_bytes
+from saigen.recipe.callees import function, instantiate
+from saigen.recipe.schema import Config, Trainer
+from saigen.refusal import Failure, Refusal
+from saigen.training.checkpoint import Checkpoints
+from saigen.training.clipping import mean_and_clip
+from saigen.training.evaluation import Task, predict
+from saigen.training.fingerprint import fingerprints, on_host
+from saigen.training.flat import FlatModel
+from saigen.training.history import History
+from saigen.training.interruption import InterruptedAtCheckpoint, Interruption
+from saigen.training.leaks import GlobalsWatch
+from saigen.training.loading import Loader, Place, to_device
+from saigen.training.order import Order
+from saigen.training.overlapped import OverlappedReduction
+from saigen.training.prepared import Prepared
+from saigen.training.processes import Group
+from saigen.training.progress import Progress
+from saigen.training.reduction import Reduction
+from saigen.training.selection import Selection
+from saigen.training.state import RunState
+from saigen.training.stepping import bare_step
+from saigen.training.streams import Streams
+from saigen.training.sums import Sums
+from saigen.training.trace import Trace
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training run leaves behind."""
+
+    tensors: dict[str, torch.Tensor]
+    initial_weights: str  # SHA-256 of the weights before step 0
+    best_step: int  # after how many steps the kept weights stood
+    trace: dict[str, Any]
+    circumstances: dict[str, Any]
+
+
+def build_model(config: Config, streams: Streams) -> torch.nn.Module:
+    """Construct the model with the `init` stream set immediately before."""
+    streams.set_globals("init")
+    model: torch.nn.Module = instantiate(config.model)
+    return model
+
+
+def train(
+    config: Config,
+    prepared: Prepared,
+    folder: Path | None,
+    group: Group,
+    *,
+    say: Callable[[str], None],
+) -> Trained:
+    """Train one model, as one of the processes of `group`.
+
+    Everything that must survive a kill is written below `folder`, by rank 0; other ranks pass
+    None. Raises InterruptedAtCheckpoint after SIGTERM, Failure if the loss is not a number.
+    """
+    trainer, tracking, hardware = config.trainer, config.tracking, config.hardware
+    device, precision = torch.device(hardware.device), getattr(torch, trainer.precision)
+
+    # -- What is read, in which order -----------------------------------------------------------
+    streams = Streams(config.randomness.streams)
+    task: Task = instantiate(config.task)
+    dataset = instantiate(config.data.train_dataset, arrays=prepared.arrays("train"))
+    targets = prepared.arrays("validation")
+    validation = instantiate(config.data.evaluation_dataset, arrays=targets)
+    steps_per_epoch = _steps_per_epoch(len(dataset), config)
+    total_steps = trainer.max_epochs * steps_per_epoch
+    if trainer.max_steps is not None:
+        total_steps = min(total_steps, trainer.max_steps)
+
+    # -- The model, from the `init` stream ------------------------------------------------------
+    model = build_model(config, streams).to(device)
+    # saigen: constant, because three sums ride along, in whole cache lines
+    flat = FlatModel(model, _one_group, scalars=3, multiple=group.world * 64)
+    initial_weights = _digest(flat)
+    held = flat.groups(one_tensor=trainer.parameter_layout == "flat")["all"]
+    optimizer: torch.optim.Optimizer = instantiate(config.optimizer, params=list(held.values()))
+    optimizer_step = bare_step(optimizer)
+    rate = float(optimizer.param_groups[0]["lr"])
+    multiplier = function(config.scheduler)
+    selection = Selection(trainer)
+    state = RunState(flat, optimizer, held, selection)
+    sums = Sums(flat.scalars)
+    reduced = Reduction if config.agreement.reduction == "tree" else OverlappedReduction
+    reduction: Reduction | OverlappedReduction = reduced(flat, group, trainer.microbatches)
+    forward: Any = torch.compile(reduction.model) if hardware.compile else reduction.model
+
+    # -- Where it was interrupted ---------------------------------------------------------------
+    checkpoints = Checkpoints(folder, kept=tracking.checkpoints_kept, say=say) if folder else None
+    first = _continue(checkpoints, state, group, device)
+    if first and group.writes:
+        say(f"continuing after step {first}")
+    order = Order(streams, len(dataset))
+    drawn: deque[np.ndarray] = deque()  # the batches that were handed out, for the trace
+    places = _places(order, trainer, range(first, total_steps), mine=reduction.mine, drawn=drawn)
+    loader = Loader(dataset, streams, workers=hardware.loader_workers, pinned=device.type == "cuda")
+    batches = loader.batches(places)
+    history = History(folder, monitor=trainer.monitor, resumed_at=first) if folder else None
+    trace = folder and Trace(
+        folder,
+        gradients=flat.gradients,
+        weights=flat.weights,
+        sums=sums,
+        flush_steps=tracking.trace_flush_steps,
+        resumed_at=first,
+    )
+    watch = GlobalsWatch(locate=tracking.leak_watch == "locate")
+    held_weights = fingerprints(flat.weights, lanes=2)
+    progress = Progress(
+        first=first,
+        total=total_steps,
+        every_seconds=tracking.progress_every_seconds,
+        shown=group.writes,
+    )
+    started, done, stop, interrupted = time.monotonic(), first, selection.should_stop(), False
+    # entering a disabled autocast costs 4 us
+    mixed = precision != torch.float32
+    autocast = torch.autocast(device.type, precision) if mixed else nullcontext()
+
+    # -- Step by step ---------------------------------------------------------------------------
+    with Interruption() as interruption:
+        while done < total_steps and not stop:
+            step = done
+            reduction.begin_step()
+            for microbatch in reduction.mine:
+                if not loader.reads_at_once:  # reading a sample sets the global generators
+                    watch.check()
+                batch = to_device(next(batches), device)
+                watch.check()
+                streams.set_globals("dropout", step, microbatch)
+                with reduction.around(microbatch):
+                    with autocast:
+                        outputs = task.forward(forward, batch)
+                        loss, terms = task.loss(outputs, batch)
+                    loss.backward()  # type: ignore[no-untyped-call]
+                sums.put(loss, terms, asked_to_stop=interruption.asked)
+                reduction.end_microbatch(microbatch)
+            watch.arm()
+            reduction.end_step()
+
+            with torch.no_grad():
+                mean_and_clip(flat.gradients, sums.terms, trainer.clip_gradient_norm)
+                learning_rate = rate * multiplier(step, total_steps)
+                optimizer.param_groups[0]["lr"] = learning_rate
+                optimizer_step()
+            if trace:
+                trace.add(step, drawn[0], optimizer)
+            drawn.popleft()
+            done += 1
+
+            # -- What only some steps need: a look, a validation, a checkpoint ------------------
+            at_end = done == total_steps
+            validate = at_end or done % (steps_per_epoch * trainer.validate_every_epochs) == 0
+            save = at_end or done % tracking.checkpoint_every_steps == 0
+            look = done % tracking.history_every_steps == 0 or progress.due()
+            if not (validate or save or look or sums.asked_to_stop):
+                continue
+            mean = _finite(sums.loss, step, learning_rate)
+            value = None
+            if validate:
+                found = predict(
+                    model,
+                    task,
+                    validation,
+                    batch_examples=trainer.evaluation_batch_examples,
+                    device=device,
+                    precision=precision,
+                )
+                metrics = task.metrics(found, targets)
+                save |= selection.offer(done, metrics, flat.tensors())
+                value = metrics[trainer.monitor]
+                progress.metric(trainer.monitor, value)
+                stop = selection.should_stop()
+            if history:
+                history.add(done, step // steps_per_epoch, learning_rate, mean, value)
+            if progress.due() or at_end:
+                progress.show(done, mean)
+            interrupted = sums.asked_to_stop and not at_end
+            stop |= interrupted
+            if save or stop:
+                group.refuse_unless_same("weights", {f"step {done}": str(on_host(held_weights))})
+            if checkpoints and history and trace and (save or stop):
+                history.flush()
+                trace.flush()
+                checkpoints.save(done, *state.export(), first=trace.sync)
+
+    # -- What is left behind --------------------------------------------------------------------
+    if checkpoints:
+        checkpoints.close()
+    if history:
+        history.close()
+    progress.close()
+    if interrupted:
+        raise InterruptedAtCheckpoint(done)
+    kept = selection.tensors if trainer.keep_weights == "best" else flat.tensors()
+    return Trained(
+        tensors={name: tensor.detach().cpu().clone() for name, tensor in kept.items()},
+        initial_weights=initial_weights,
+        best_step=selection.step if trainer.keep_weights == "best" else done,
+        trace=trace.close() if trace else {},
+        circumstances={
+            "processes": group.world,
+            "steps": done - first,
+            "draws_outside_streams": dict(watch.counts),
+            "first_draw_outside_streams": str(watch.first) if watch.first else None,
+            "seconds": time.monotonic() - started,
+        },
+    )
+
+
+def _steps_per_epoch(samples: int, config: Config) -> int:
+    steps = samples // config.trainer.batch_examples
+    if steps == 0:
+        raise Refusal(
+            "a batch is larger than the data",
+            where="trainer.batch_examples",
+            expected=f"at most {samples}, the size of the training split",
+            got=str(config.trainer.batch_examples),
+            fix=f"set trainer.batch_examples={samples} or lower, or prepare more data",
+        )
+    return steps
+
+
+def _one_group(name: str, parameter: torch.Tensor) -> str:  # noqa: ARG001
+    """All parameters move alike: one group, so one flat tensor for each data type."""
+    return "all"
+
+
+def _places(
+    order: Order, trainer: Trainer, steps: range, *, mine: range, drawn: deque[np.ndarray]
+) -> Iterator[Place]:
+    """The microbatches of this rank, step by step; loader workers let this run ahead.
+
+    Each whole batch, (batch_examples,) int64, is put into `drawn`. What is left of an epoch after
+    its last whole batch sits out, other samples in each epoch.
+    """
+    size = trainer.batch_examples
+    part, steps_per_epoch = size // trainer.microbatches, order.n // size
+    epoch, current = -1, order.epoch(0)
+    for step in steps:
+        if step // steps_per_epoch != epoch:
+            epoch = step // steps_per_epoch
+            current = order.epoch(epoch)
+        start = step % steps_per_epoch * size
+        batch = current.indices(start, start + size)
+        drawn.append(batch)
+        for microbatch in mine:
+            yield epoch, batch[microbatch * part : (microbatch + 1) * part]
+
+
+def _continue(
+    checkpoints: Checkpoints | None, state: RunState, group: Group, device: torch.device
+) -> int:
+    """Put back the newest whole checkpoint that rank 0 finds, on all ranks; returns its step."""
+    found = checkpoints.newest() if checkpoints else None
+    step, values = group.share([found.step, found.values] if found else [0, None])
+    if step:
+        tensors = group.broadcast(found.tensors if found else {}, device)
+        state.restore(tensors, values)
+    return int(step)
+
+
+def _finite(loss: float, step: int, learning_rate: float) -> float:
+    if math.isfinite(loss):
+        return loss
+    raise Failure(
+        "the loss is not a number any more",
+        where=f"step {step}",
+        expected="a finite loss",
+        got=str(loss),
+        fix=f"lower optimizer.lr (the rate is {learning_rate:g} here), set "
+        "trainer.clip_gradient_norm, or look for NaN in the data",
+    )
+
+
+def _digest(flat: FlatModel) -> str:
+    """SHA-256 of all weights, as safetensors would write them."""
+    from safetensors.torch import save
+
+    return digest_bytes(save({name: t.cpu().clone() for name, t in flat.tensors().items()}))

@@ -1,0 +1,163 @@
+"""From snapshot to prepared/: check, split by hash, fit on the training split, write arrays.
+
+No torch here: preparing data should start at once.
+"""
+
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from saigen.digest import digest_bytes, digest_file
+from saigen.files import write_json, write_whole
+from saigen.recipe.schema import Data, Fractions, Prepare
+from saigen.refusal import Refusal
+
+SPLITS = ("train", "validation", "evaluation")
+SCHEMA = 1
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Records as they were read: `ids`, one a record, and columns of that many rows."""
+
+    ids: tuple[str, ...]
+    columns: Mapping[str, np.ndarray]
+
+    def rows(self, chosen: np.ndarray) -> "Table":
+        """The records at these positions, in this order."""
+        return Table(
+            ids=tuple(self.ids[index] for index in chosen.tolist()),
+            columns={name: column[chosen] for name, column in self.columns.items()},
+        )
+
+
+class Preparation(Protocol):
+    """What `project/prepare.py` provides. Each method is a pure function of its arguments."""
+
+    def read(self, path: Path) -> Table:
+        """Read a file in the snapshot's format; targets may be missing (then: prediction)."""
+
+    def fit(self, train: Table) -> Arrays:
+        """Learn statistics, from the training split only."""
+
+    def transform(self, table: Table, fitted: Mapping[str, np.ndarray]) -> Arrays:
+        """Arrays of one row a record: what the dataset reads."""
+
+
+def split_of(record_id: str, salt: str, fractions: Fractions) -> str:
+    """The split of a record: a function of its id, so that a new record moves no other.
+
+    The first 8 bytes of SHA-256(salt, NUL, id), as a fraction of 2^64, against the fractions.
+    """
+    head = hashlib.sha256(f"{salt}\0{record_id}".encode()).digest()[:8]
+    place = int.from_bytes(head, "big") / 2**64
+    if place < fractions.train:
+        return "train"
+    return "validation" if place < fractions.train + fractions.validation else "evaluation"
+
+
+def check_snapshot(data: Data, root: Path) -> dict[str, Any]:
+    """Compare the snapshot with its provenance; returns the provenance.
+
+    Raises Refusal if either file is missing or a byte of the snapshot is not as it was taken.
+    """
+    snapshot, provenance = root / data.snapshot, root / data.provenance
+    for path in (snapshot, provenance):
+        if not path.is_file():
+            raise Refusal(
+                "a file of the snapshot is missing",
+                where=str(path.relative_to(root)),
+                expected="the snapshot that data.dvc names",
+                got="no such file",
+                fix="run `make data` (or `dvc pull`)",
+            )
+    told: dict[str, Any] = json.loads(provenance.read_text(encoding="utf-8"))
+    found = digest_file(snapshot)
+    if found != told["sha256"]:
+        raise Refusal(
+            "the snapshot is not the one that was taken",
+            where=data.snapshot,
+            expected=f"sha256 {told['sha256']} ({data.provenance})",
+            got=f"sha256 {found}",
+            fix="`git checkout data.dvc && dvc checkout --force data.dvc` brings it back; "
+            "for new data, take a new snapshot with a provenance of its own",
+        )
+    return told
+
+
+def prepare(
+    data: Data, config: Prepare, preparation: Preparation, root: Path, out: Path
+) -> dict[str, Any]:
+    """Write out/{train,validation,evaluation}/*.npy, the fitted statistics and a manifest.
+
+    The folder is made under another name and moved into place, so it is whole or not there.
+    Returns the manifest: rows a split, the digest of each file, the snapshot's digest.
+    """
+    provenance = check_snapshot(data, root)
+    table = preparation.read(root / data.snapshot)
+    _refuse_repeated_ids(table, data.snapshot)
+    splits = _split(table, config)
+    fitted = preparation.fit(splits["train"])
+    files = {f"fitted/{name}.npy": _npy(array) for name, array in fitted.items()}
+    for split, rows in splits.items():
+        files[f"{split}/ids.txt"] = "".join(f"{i}\n" for i in rows.ids).encode()
+        for name, array in preparation.transform(rows, fitted).items():
+            files[f"{split}/{name}.npy"] = _npy(array)
+    manifest = {
+        "schema": SCHEMA,
+        "snapshot": {"name": data.name, "sha256": provenance["sha256"], "rows": len(table.ids)},
+        "rows": {split: len(rows.ids) for split, rows in splits.items()},
+        "files": {name: digest_bytes(content) for name, content in sorted(files.items())},
+    }
+    half = out.with_name(f".{out.name}.half")
+    shutil.rmtree(half, ignore_errors=True)
+    for name, content in files.items():
+        write_whole(half / name, content)
+    write_json(half / "manifest.json", manifest)
+    shutil.rmtree(out, ignore_errors=True)
+    half.replace(out)
+    return manifest
+
+
+def _split(table: Table, config: Prepare) -> dict[str, Table]:
+    names = np.array([split_of(i, config.salt, config.fractions) for i in table.ids])
+    splits = {split: table.rows(np.flatnonzero(names == split)) for split in SPLITS}
+    for split, rows in splits.items():
+        if not rows.ids:
+            raise Refusal(
+                "a split is empty",
+                where=f"prepare.fractions.{split}",
+                expected="at least one record",
+                got=f"none of {len(table.ids)}",
+                fix="give the split a larger fraction, or take a larger snapshot",
+            )
+    return splits
+
+
+def _refuse_repeated_ids(table: Table, where: str) -> None:
+    seen: set[str] = set()
+    for record_id in table.ids:
+        if record_id in seen:
+            raise Refusal(
+                "two records have the same id",
+                where=f"{where}: {record_id}",
+                expected="ids that name one record each",
+                got="the id twice",
+                fix="give each record an id of its own; the split and the order hang on it",
+            )
+        seen.add(record_id)
+
+
+def _npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+    return file.getvalue()

@@ -1,0 +1,64 @@
+"""Which weights are kept, and when to stop: decided by one validation metric."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from saigen.recipe.schema import Trainer
+from saigen.refusal import Failure
+
+
+class Selection:
+    """Keeps a copy of the best weights. Of equal values the earliest wins, so that the choice is
+    a function of the values alone.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self.step = 0  # after how many steps the best value was measured; 0: none yet
+        self.value = math.nan
+        self.since = 0  # validations without improvement
+        self.tensors: dict[str, torch.Tensor] = {}
+
+    def offer(
+        self, step: int, metrics: Mapping[str, float], tensors: Mapping[str, torch.Tensor]
+    ) -> bool:
+        """Look at a validation after `step` steps; returns whether it is the best so far.
+
+        Raises Failure if the metric that decides is not among the task's or is not a number.
+        """
+        name = self._trainer.monitor
+        if name not in metrics:
+            raise Failure(
+                "the metric that picks the weights is not measured",
+                where="trainer.monitor",
+                expected=f"one of {', '.join(sorted(metrics))}",
+                got=name,
+                fix=f"set trainer.monitor={min(metrics)}, or have the task measure {name}",
+            )
+        value = metrics[name]
+        sign = 1 if self._trainer.monitor_mode == "max" else -1
+        if self.step and not sign * value > sign * self.value:
+            self.since += 1
+            return False
+        self.step, self.value, self.since = step, value, 0
+        if self._trainer.keep_weights == "best":
+            self.tensors = {key: tensor.detach().clone() for key, tensor in tensors.items()}
+        return True
+
+    def should_stop(self) -> bool:
+        """Whether there were as many validations without improvement as the config allows."""
+        patience = self._trainer.stop_after_validations
+        return patience is not None and self.since >= patience
+
+    def values(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside the tensors. A float's text names its bits."""
+        return {"step": self.step, "value": repr(self.value), "since": self.since}
+
+    def restore(self, values: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take up where a checkpoint stood."""
+        self.step, self.since = values["step"], values["since"]
+        self.value = float(values["value"])
+        self.tensors = dict(tensors)

@@ -1,0 +1,118 @@
+"""Disks fill up, files tear, folders vanish: nothing whole is lost, and nothing wrong goes on."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import time
+
+import pytest
+from lab import SHORT, wait_for
+
+# Long enough to be met in the middle, with a checkpoint every few steps.
+LONG = (*SHORT, "trainer.max_steps=1500", "trainer.max_epochs=100", "trainer.microbatches=1")
+
+needs_mount = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small tmpfs")
+
+
+@pytest.fixture
+def fresh(lab):
+    """The lab without runs."""
+    shutil.rmtree(lab.project.root / "runs", ignore_errors=True)
+    yield lab
+    shutil.rmtree(lab.project.root / "runs", ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def expected(lab):
+    digest = lab.train(LONG)["outcome"]["digest"]
+    shutil.rmtree(lab.project.root / "runs")
+    return digest
+
+
+@pytest.fixture
+def small_disk(fresh):
+    """`runs/` on a file system of its own."""
+    runs = fresh.project.root / "runs"
+    runs.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(runs)], check=True)
+    yield lambda options: subprocess.run(["mount", "-o", f"remount,{options}", runs], check=True)
+    subprocess.run(["umount", "-l", str(runs)], check=True)
+
+
+def interrupted(lab):
+    """A run that was killed after some checkpoints; returns them, the newest last."""
+    attempt = lab.start(LONG)
+    checkpoints = lab.project.root.glob
+    wait_for(lambda: len(list(checkpoints("runs/*/checkpoints/step-*/checkpoint.json"))) >= 2)
+    attempt.kill()
+    return sorted(checkpoints("runs/*/checkpoints/step-*"))
+
+
+@needs_mount
+def test_a_full_disk_is_said_and_the_run_continues_once_there_is_room(fresh, expected, small_disk):
+    attempt = fresh.start(LONG)
+    assert attempt.codes() == [1]
+    assert "could not be written" in attempt.log() or "read or written" in attempt.log()
+    assert "No space left on device" in attempt.log()
+    assert "fix:" in attempt.log()
+    small_disk("size=50m")
+    assert fresh.train(LONG)["outcome"]["digest"] == expected
+
+
+@needs_mount
+def test_a_read_only_folder_is_said_before_anything_is_trained(fresh, expected, small_disk):
+    small_disk("ro")
+    attempt = fresh.start(LONG)
+    assert attempt.codes() == [1]
+    assert "Read-only file system" in attempt.log()
+    assert "step 1/" not in attempt.log()
+    small_disk("rw,size=50m")
+    assert fresh.train(LONG)["outcome"]["digest"] == expected
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "no values", "no tensors"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(fresh, expected, damage):
+    *_, before, newest = interrupted(fresh)
+    tensors, values = newest / "state.safetensors", newest / "checkpoint.json"
+    if damage == "truncated":
+        os.truncate(tensors, tensors.stat().st_size // 2)
+    elif damage == "flipped":
+        content = bytearray(tensors.read_bytes())
+        content[random.randrange(len(content))] ^= 1 << random.randrange(8)
+        tensors.write_bytes(bytes(content))
+    elif damage == "no values":
+        values.unlink()
+    else:
+        tensors.unlink()
+    attempt = fresh.start(LONG)
+    assert attempt.codes() == [0], attempt.log()
+    assert f"{newest.name} is not whole" in attempt.log()
+    assert f"continuing after step {int(before.name.removeprefix('step-'))}" in attempt.log()
+    assert fresh.newest()["outcome"]["digest"] == expected
+
+
+def test_a_clock_that_was_set_back_changes_nothing(fresh, expected):
+    folder = interrupted(fresh)[-1].parent.parent
+    future = time.time() + 10**8
+    for path in folder.rglob("*"):
+        os.utime(path, (future, future))
+    record = json.loads((folder / "record.json").read_text())
+    record["circumstances"]["started_at"] = "2099-01-01T00:00:00.000000+00:00"
+    (folder / "record.json").write_text(json.dumps(record))
+    attempt = fresh.start(LONG)
+    assert attempt.codes() == [0], attempt.log()
+    assert "continuing after step" in attempt.log()
+    assert fresh.newest()["outcome"]["digest"] == expected
+
+
+def test_runs_deleted_under_a_run_ends_it_and_the_next_start_begins_anew(fresh, expected):
+    attempt = fresh.start(LONG)
+    wait_for(lambda: list(fresh.project.root.glob("runs/*/checkpoints/step-*")))
+    fresh.project.root.joinpath("runs").rename(fresh.project.root / "gone")
+    shutil.rmtree(fresh.project.root / "gone")
+    assert attempt.codes() == [1]
+    assert "No such file or directory" in attempt.log()
+    assert not list(fresh.project.root.glob("runs/*/record.json"))
+    assert fresh.train(LONG)["outcome"]["digest"] == expected

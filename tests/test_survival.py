@@ -1,0 +1,151 @@
+"""A run is a function of its recipe: kills, loader workers and processes leave no mark."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from lab import SHORT, wait_for
+
+MODELS = {
+    "mlp": (),
+    "cnn": ("model=cnn", "model.channels=4"),
+    "cnn_augmented": ("experiment=cnn_augmented", "model.channels=4"),
+}
+
+
+@pytest.fixture(scope="module")
+def expected(lab):
+    """The outcome of each model in one process, uninterrupted; made once."""
+    made: dict[str, str] = {}
+
+    def of(model: str) -> str:
+        if model not in made:
+            made[model] = lab.train((*SHORT, *MODELS[model]))["outcome"]["digest"]
+        return made[model]
+
+    return of
+
+
+def layouts(full: bool):
+    chosen = [(2, 0, False), (3, 1, True)]
+    if full:
+        every = [(p, w, k) for p in (1, 2, 3, 4, 8) for w in (0, 1, 4) for k in (False, True)]
+        chosen = [layout for layout in every if layout not in chosen]
+    return chosen
+
+
+def check(lab, expected, model, processes, workers, killed):
+    overrides = (*SHORT, *MODELS[model])
+    digest = expected(model)
+    if killed:
+        attempt = lab.start(overrides, processes=processes, workers=workers)
+        time.sleep(random.uniform(0.3, 1.2))
+        attempt.kill(rank=random.randrange(processes))
+    record = lab.train(overrides, processes=processes, workers=workers)
+    assert record["outcome"]["digest"] == digest
+    assert record["circumstances"]["training"]["processes"] == processes
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn_augmented"])
+@pytest.mark.parametrize(("processes", "workers", "killed"), layouts(full=False))
+def test_processes_workers_and_kills_leave_no_mark(
+    lab, expected, model, processes, workers, killed
+):
+    check(lab, expected, model, processes, workers, killed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("processes", "workers", "killed"), layouts(full=True))
+def test_the_whole_matrix_leaves_no_mark(lab, expected, model, processes, workers, killed):
+    check(lab, expected, model, processes, workers, killed)
+
+
+def survive(lab, expected, model, kills, rng):
+    overrides = (*SHORT, *MODELS[model])
+    digest = expected(model)
+    for _ in range(kills):
+        processes, workers = rng.choice((1, 2, 3, 4)), rng.choice((0, 0, 1))
+        attempt = lab.start(overrides, processes=processes, workers=workers)
+        time.sleep(rng.uniform(0.02, 1.6))
+        attempt.kill(rank=rng.randrange(processes))
+    record = lab.train(overrides, processes=rng.choice((1, 2, 3)))
+    assert record["outcome"]["digest"] == digest
+
+
+def test_two_kills_in_a_row_and_other_processes_leave_no_mark(lab, expected):
+    survive(lab, expected, "mlp", 2, random.Random(1))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_one_hundred_kills_at_random_moments_leave_no_mark(lab, expected):
+    rng = random.Random(0)
+    kills = 0
+    while kills < 100:
+        row = min(rng.choice((1, 1, 2, 3)), 100 - kills)
+        survive(lab, expected, "mlp", row, rng)
+        kills += row
+
+
+def test_a_run_killed_in_its_evaluation_is_finished_by_several_processes(lab, expected):
+    """Training is done, so there is nothing left to share: only rank 0 goes on."""
+    import json
+
+    digest = expected("mlp")
+    record = lab.newest()
+    path = lab.project.root / "runs" / record["run"] / "record.json"
+    record["complete"] = False
+    record["outcome"] |= {"digest": None, "metrics": None, "predictions": None}
+    path.write_text(json.dumps(record))
+    assert lab.train((*SHORT, *MODELS["mlp"]), processes=3)["outcome"]["digest"] == digest
+    assert json.loads(path.read_text())["complete"] is True
+
+
+def test_sigterm_leaves_a_checkpoint_and_its_own_exit_code(lab, expected):
+    overrides = (*SHORT, "trainer.max_steps=4000", "tracking.checkpoint_every_steps=100000")
+    attempt = lab.start(overrides, processes=2)
+    runs = lab.project.root / "runs"
+    wait_for(lambda: "step 1/" in attempt.log())
+    attempt.kill(signal.SIGTERM, rank=1)
+    assert attempt.codes() == [143, 143]
+    assert "stopped at a checkpoint after step" in attempt.log()
+    newest = max(runs.glob("*/checkpoints/step-*"), key=lambda path: path.stat().st_mtime)
+    assert (newest / "checkpoint.json").is_file()
+
+
+def test_more_processes_than_microbatches_are_refused(lab):
+    attempt = lab.start((*SHORT, "trainer.microbatches=2"), processes=3)
+    assert attempt.codes() == [2, 2, 2]
+    assert "there are more processes than microbatches to share" in attempt.log()
+    assert "at most trainer.microbatches=2" in attempt.log()
+
+
+def test_a_dead_process_ends_the_run_within_seconds_and_is_named(prepared_project, tmp_path):
+    """Through the launcher, as a person starts it; then it goes on with other processes."""
+    import subprocess
+    import sys
+
+    overrides = (*SHORT, "trainer.max_steps=100000", "trainer.max_epochs=100000")
+    log = tmp_path / "log"
+    command = [sys.executable, "-m", "saigen", "train", *overrides, "hardware.processes=3"]
+    environment = os.environ | {"PYTHONPATH": str(prepared_project.root / "src")}
+    with log.open("w") as file:
+        launcher = subprocess.Popen(
+            command, cwd=prepared_project.root, env=environment, stdout=file, stderr=file
+        )
+    wait_for(lambda: "step 1/" in log.read_text())
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+    assert len(children) == 3
+    os.kill(int(children[1]), signal.SIGKILL)
+    started = time.monotonic()
+    assert launcher.wait(timeout=30) == 1
+    assert time.monotonic() - started < 15
+    text = log.read_text()
+    assert "process 1 of 3 was ended by SIGKILL; ending the others" in text
+    assert "failed: another process of this run is gone" in text
+    assert "continues from the newest checkpoint" in text
+    assert all(not Path(f"/proc/{child}").exists() for child in children)

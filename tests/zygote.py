@@ -1,0 +1,106 @@
+"""Starts verbs as real processes in a few milliseconds: imports once, forks for each.
+
+A process of its own, so that nothing of the test runner (threads, an autograd engine) is forked.
+Reads one JSON object a line: argv, cwd, env, log; answers with the child's pid.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+class Zygote:
+    """The test's side."""
+
+    def __init__(self, source: Path) -> None:
+        environment = os.environ | {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, __file__],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(self, argv: list[str], cwd: Path, env: dict[str, str], log: Path) -> int:
+        """Fork a verb; returns its pid. Its code comes to log.code when it ends."""
+        request = {"argv": argv, "cwd": str(cwd), "env": env, "log": str(log)}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """End the zygote."""
+        self._process.stdin.close()
+        self._process.wait(timeout=20)
+        self._process.stdout.close()
+
+
+def _child(request: dict) -> None:
+    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.chdir(request["cwd"])
+    os.environ.update(request["env"])
+    sys.orig_argv[:] = [sys.executable, "-m", "saigen", *request["argv"]]
+    sys.argv[:] = ["saigen", *request["argv"]]
+    from saigen.cli import main
+
+    try:
+        code = main(request["argv"])
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        code = 99
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _serve() -> None:
+    import torch
+
+    import saigen.cli
+    import saigen.stages
+    import saigen.training.loop  # noqa: F401
+
+    torch.set_num_threads(1)
+    codes: dict[int, Path] = {}
+
+    def reap(*_: object) -> None:
+        # the signal may come again in here: then the inner call finds what the outer one looked for
+        while codes:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            codes.pop(pid).write_text(str(os.waitstatus_to_exitcode(status)))
+
+    import signal
+
+    signal.signal(signal.SIGCHLD, reap)
+    while line := sys.stdin.readline():
+        request = json.loads(line)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+        pid = os.fork()
+        if pid == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+            _child(request)
+        codes[pid] = Path(request["log"] + ".code")
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+        print(pid, flush=True)
+
+
+if __name__ == "__main__":
+    _serve()
