@@ -1,0 +1,1 @@
+"""What came out: the record, the ledger, artifacts."""

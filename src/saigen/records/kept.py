@@ -1,0 +1,35 @@
+"""Kept contents: what the digests of a record stand for, so that a difference can be named.
+
+`runs/.kept/<sha256>` holds each version of the source and of the data once, however many runs
+share it. A digest says that something differs; only the two contents say what.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from saigen.digest import digest_bytes
+from saigen.files import write_whole
+
+FOLDER = ".kept"
+KEPT_BYTES = 64 << 20  # a larger file is left to DVC; its digest is in the record
+
+
+def keep(runs: Path, root: Path, digests: Mapping[str, str]) -> None:
+    """Keep files below `root` whose digests are known, those not kept before.
+
+    A file that is not what its digest says any more is left out: the name must not lie.
+    """
+    for name, digest in digests.items():
+        path, copy = root / name, runs / FOLDER / digest
+        if copy.exists() or not path.is_file() or path.stat().st_size > KEPT_BYTES:
+            continue
+        content = path.read_bytes()
+        if digest_bytes(content) == digest:
+            write_whole(copy, content)
+
+
+def kept(runs: Path, digest: str) -> bytes | None:
+    """The content with this digest; None if it was not kept or was altered since."""
+    path = runs / FOLDER / digest
+    content = path.read_bytes() if path.is_file() else None
+    return content if content is not None and digest_bytes(content) == digest else None

@@ -1,0 +1,109 @@
+"""A model folder: weights, the config and recipe they came from, and the fitted preparation.
+
+All that `saigen predict` needs, so that training and inference cannot differ in it. Weights are
+safetensors, the rest JSON and npy: data, never pickles. Every file has its digest in
+manifest.json, which is written last.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from saigen.digest import digest_bytes, digest_file
+from saigen.files import sync_folder, write_json, write_whole
+from saigen.refusal import Refusal
+
+MANIFEST = "manifest.json"
+WEIGHTS = "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model folder whose files are what its manifest says."""
+
+    path: Path
+    manifest: dict[str, Any]
+    config: dict[str, Any]
+    recipe: dict[str, Any]
+    fitted: dict[str, np.ndarray]
+
+    def weights(self) -> dict[str, Any]:
+        """The tensors by name, on the CPU."""
+        from safetensors.torch import load_file
+
+        return load_file(self.path / WEIGHTS)
+
+
+def write_model(
+    path: Path,
+    *,
+    tensors: Mapping[str, Any],
+    config: dict[str, Any],
+    recipe: dict[str, Any],
+    fitted: Path,
+) -> dict[str, Any]:
+    """Write a model folder, whole or not at all; returns its manifest.
+
+    Nothing in it tells of time or place, so equal runs give equal bytes.
+    """
+    from safetensors.torch import save
+
+    half = path.with_name(f".{path.name}.half")
+    shutil.rmtree(half, ignore_errors=True)
+    write_whole(half / WEIGHTS, save(dict(tensors)))
+    write_json(half / "config.json", config)
+    write_json(half / "recipe.json", recipe)
+    for file in sorted(fitted.glob("*.npy")):
+        write_whole(half / "fitted" / file.name, file.read_bytes())
+    files = sorted(file for file in half.rglob("*") if file.is_file())
+    manifest = {
+        "schema": 1,
+        "recipe": recipe["digest"],
+        "files": {str(file.relative_to(half)): digest_file(file) for file in files},
+    }
+    write_json(half / MANIFEST, manifest)
+    shutil.rmtree(path, ignore_errors=True)
+    half.replace(path)
+    sync_folder(path.parent)
+    return manifest
+
+
+def open_model(path: Path) -> ModelFolder:
+    """Open a model folder and check every byte. Raises Refusal if anything is not as written."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        expected: dict[str, str] = manifest["files"]
+    except (OSError, ValueError, KeyError) as error:
+        raise Refusal(
+            "this is not a model folder",
+            where=str(path / MANIFEST),
+            expected="the manifest that training writes last",
+            got=str(error),
+            fix="run `make train`, or name a folder such as model/ or runs/ID/model",
+        ) from error
+    for name, digest in expected.items():
+        file = path / name
+        found = digest_bytes(file.read_bytes()) if file.is_file() else None
+        if found != digest:
+            raise Refusal(
+                "a file of the model is not what was trained",
+                where=str(file),
+                expected=f"sha256 {digest}",
+                got=f"sha256 {found}" if found else "no such file",
+                fix="`dvc checkout --force model` brings it back, or `saigen restore RUN`",
+            )
+    return ModelFolder(
+        path=path,
+        manifest=manifest,
+        config=json.loads((path / "config.json").read_text(encoding="utf-8")),
+        recipe=json.loads((path / "recipe.json").read_text(encoding="utf-8")),
+        fitted={
+            file.stem: np.load(file, allow_pickle=False)
+            for file in sorted((path / "fitted").glob("*.npy"))
+        },
+    )

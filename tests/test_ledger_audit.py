@@ -1,0 +1,195 @@
+"""The ledger remembers, and the audit finds any byte that was altered."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import copy_project
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from saigen.digest import digest_bytes
+from saigen.records import ledger
+from saigen.records.audit import audit
+from saigen.records.listing import listing
+from saigen.records.record import read_record
+from saigen.records.summary import runs_table
+from saigen.refusal import Refusal
+
+SAMPLES = Path(__file__).parent / "samples"
+
+
+def entry(run: str, recipe: str = "a" * 64, outcome: str = "b" * 64) -> dict:
+    return {"run": run, "recipe": {"digest": recipe}, "outcome": {"digest": outcome}}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A project in which the same recipe was made twice."""
+    project = copy_project(tmp_path_factory.mktemp("ledger") / "project")
+    project.saigen("prepare")
+    project.told = [project.saigen("train", "debug=two_steps") for _ in range(2)]
+    return project
+
+
+@pytest.fixture
+def runs(made, tmp_path):
+    shutil.copytree(made.root / "runs", tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+def test_a_recipe_made_again_says_how_often_and_that_it_is_identical(made):
+    assert "made for the first time" in made.told[0]
+    assert "made again, identical (2nd time)" in made.told[1]
+
+
+def test_counts_are_said_in_english():
+    said = [ledger.ordinal(n) for n in (1, 2, 3, 4, 11, 12, 13, 21, 22, 103, 111)]
+    assert said == [
+        "1st",
+        "2nd",
+        "3rd",
+        "4th",
+        "11th",
+        "12th",
+        "13th",
+        "21st",
+        "22nd",
+        "103rd",
+        "111th",
+    ]
+
+
+def test_another_outcome_of_the_same_recipe_is_a_violation_that_names_the_earlier_run(tmp_path):
+    ledger.append(tmp_path, entry("first-1"), "0" * 64, "finished")
+    standing = ledger.append(tmp_path, entry("first-2", outcome="c" * 64), "0" * 64, "finished")
+    assert str(standing) == "VIOLATION: the same recipe gave another outcome in first-1"
+
+
+def test_entering_the_same_run_twice_does_not_count_as_making_it_again(tmp_path):
+    ledger.append(tmp_path, entry("first-1"), "0" * 64, "finished")
+    standing = ledger.append(tmp_path, entry("first-1"), "1" * 64, "claims")
+    assert standing.times == 1
+
+
+def test_an_altered_ledger_is_refused_before_it_is_written_to(tmp_path):
+    ledger.append(tmp_path, entry("first-1"), "0" * 64, "finished")
+    path = tmp_path / "ledger.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"first-1", b"first-7"))
+    with pytest.raises(Refusal) as caught:
+        ledger.append(tmp_path, entry("second-1"), "0" * 64, "finished")
+    assert str(caught.value).startswith(
+        f"refused: the ledger was altered\n  where:    {path}:1\n"
+        "  expected: the line as it was written, chained to the one before\n"
+    )
+    assert "fix:      bring the ledger back from git or a backup" in str(caught.value)
+
+
+def test_untouched_runs_are_intact(runs):
+    found = audit(runs)
+    assert (found.verdict, found.lines, found.runs) == ("intact", 2, 2)
+    assert found.files >= 20
+    assert found.findings == []
+
+
+def name_a_flipped_byte(runs, data):
+    files = sorted(path for path in runs.rglob("*") if path.is_file() and path.stat().st_size)
+    path = data.draw(st.sampled_from(files))
+    content = path.read_bytes()
+    place = data.draw(st.integers(0, len(content) - 1))
+    flipped = content[place] ^ data.draw(st.integers(1, 255))
+    path.write_bytes(content[:place] + bytes([flipped]) + content[place + 1 :])
+    try:
+        found = audit(runs)
+    finally:
+        path.write_bytes(content)
+    assert found.verdict == "altered"
+    assert any(finding.where.split(":")[0] == str(path) for finding in found.findings)
+
+
+FLIPS = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@given(data=st.data())
+@settings(FLIPS, max_examples=30)
+def test_any_single_altered_byte_is_named(runs, data):
+    name_a_flipped_byte(runs, data)
+
+
+@pytest.mark.slow
+@given(data=st.data())
+@settings(FLIPS, max_examples=1000)
+def test_any_single_altered_byte_is_named_a_thousand_times(runs, data):
+    name_a_flipped_byte(runs, data)
+
+
+def test_the_layer_that_was_altered_inside_a_record_is_named(runs):
+    path = next(runs.glob("*-1/record.json"))
+    record = json.loads(path.read_text())
+    record["recipe"]["layers"]["environment"]["packages"]["numpy"] = "0.0.1"
+    path.write_text(json.dumps(record, sort_keys=True, indent=2, ensure_ascii=False) + "\n")
+    assert "recipe.layers.environment" in audit(runs).findings[0].what
+
+
+def test_a_missing_file_and_a_missing_ledger_line_are_named(runs):
+    weights = next(runs.glob("*-1/model/weights.safetensors"))
+    weights.unlink()
+    path = runs / "ledger.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:1]))
+    found = {finding.where: finding.what for finding in audit(runs).findings}
+    assert found[str(weights)] == "missing"
+    assert "the ledger has no line for it" in found[str(next(runs.glob("*-2/record.json")))]
+
+
+def test_a_deleted_run_is_a_note_and_not_an_alteration(runs):
+    shutil.rmtree(next(runs.glob("*-2")))
+    found = audit(runs)
+    assert found.verdict == "intact"
+    assert "its folder is not here" in found.notes[0]
+
+
+def test_audit_exits_1_and_names_the_file(made):
+    path = next((made.root / "runs").glob("*-1/config.yaml"))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"digits", b"digitz", 1))
+    done = made.run("python", "-m", "saigen", "audit", "--json")
+    path.write_bytes(content)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["findings"][0]["where"].endswith("config.yaml")
+
+
+def test_runs_are_filtered_by_config_key_and_sorted_by_metric(made):
+    rows = listing(made.root / "runs", ["optimizer.lr=0.003", "trainer.max_steps=2"]).runs
+    assert len(rows) == 2
+    assert listing(made.root / "runs", ["optimizer.lr=0.3"]).runs == []
+    assert listing(made.root / "runs", ["state=complete"], sort="-accuracy").runs
+    newest_first = listing(made.root / "runs", sort="-started_at").runs
+    assert [row.run[-1] for row in newest_first] == ["2", "1"]
+    assert "made again, identical (2nd time)" in runs_table(rows)
+
+
+def test_an_unknown_key_of_runs_is_refused(made):
+    with pytest.raises(Refusal, match="runs have no such key") as caught:
+        listing(made.root / "runs", ["optimiser.lr=1"])
+    assert caught.value.got == "optimiser.lr"
+
+
+def test_a_record_of_schema_1_is_still_read():
+    record = read_record(SAMPLES / "record-1.json")
+    assert record["schema"] == 2
+    assert record["files"] == {}
+    assert record["outcome"]["metrics"]["accuracy"] == pytest.approx(0.98958, abs=1e-5)
+
+
+def test_a_record_of_an_unknown_schema_is_refused(tmp_path):
+    record = json.loads((SAMPLES / "record-1.json").read_text()) | {"schema": 99}
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    with pytest.raises(Refusal, match="not a readable record") as caught:
+        read_record(tmp_path)
+    assert "schema 1 to 2" in caught.value.expected
+
+
+def test_the_ledger_holds_the_digest_of_each_record(runs):
+    for line in ledger.entries(runs):
+        assert digest_bytes((runs / line["run"] / "record.json").read_bytes()) == line["record"]
