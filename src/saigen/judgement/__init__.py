@@ -1,0 +1,1 @@
+"""What it means: reads record folders, never the inside of a loop."""

@@ -1,0 +1,118 @@
+"""Claims: what was proven of a recipe, by which evidence, and where that is written down."""
+
+import html
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from saigen.files import write_whole
+from saigen.judgement.locate import Place
+from saigen.records.completion import complete
+from saigen.records.document import Document
+from saigen.records.record import read_record
+from saigen.records.runs import RUNS, all_runs
+
+RESULT = Path("results/verify.json")
+BADGE = Path("results/verify.svg")
+
+
+Result = Literal["held", "broken", "not tried", "fact"]
+
+
+class Claim(Document):
+    """One claim and how it stood the trial."""
+
+    name: str
+    says: str
+    result: Result
+    why: str = ""
+    place: Place | None = Field(default=None, description="the line that breaks it")
+    evidence: dict[str, Any] = Field(default_factory=dict)
+
+    def __str__(self) -> str:
+        tail = f"; {self.place}" if self.place else ""
+        why = f" ({self.why}{tail})" if self.why else ""
+        return (
+            f"{self.result.upper() if self.result == 'broken' else self.result:<10}{self.says}{why}"
+        )
+
+
+class Verification(Document):
+    """The document of `saigen verify --json`, and results/verify.json."""
+
+    schema_: Literal["saigen-verify-1"] = Field(
+        default="saigen-verify-1", serialization_alias="schema"
+    )
+    steps: int | None = Field(description="of each training; null: all")
+    started_at: str
+    finished_at: str
+    machine: str
+    layers: dict[str, str] = Field(description="digests of the recipe that was tried")
+    config: dict[str, Any] = Field(description="its values")
+    claims: list[Claim]
+
+    @property
+    def held(self) -> bool:
+        """Whether no claim was broken."""
+        return all(claim.result != "broken" for claim in self.claims)
+
+    def words(self) -> str:
+        """The score in a few words."""
+        count = {
+            r: sum(c.result == r for c in self.claims) for r in ("held", "broken", "not tried")
+        }
+        told = f"{count['held']} claims held"
+        told += f", {count['broken']} BROKEN" if count["broken"] else ""
+        return told + (f", {count['not tried']} not tried" if count["not tried"] else "")
+
+
+def scorecard(found: Verification) -> str:
+    """A verification, for a person."""
+    return "\n".join([*(str(claim) for claim in found.claims), "", found.words()])
+
+
+def publish(found: Verification, root: Path) -> list[str]:
+    """Write results/verify.json, the badge, and the claims of every run of this very recipe.
+
+    Returns the names of those runs.
+    """
+    write_whole(root / RESULT, found.json_text().encode() + b"\n")
+    write_whole(root / BADGE, _badge(found).encode())
+    entered: list[str] = []
+    for folder in all_runs(root / RUNS):
+        record = read_record(folder)
+        if record["complete"] and _is_of(record, found):
+            record["claims"] = {
+                claim.name: {"result": claim.result, "says": claim.says, "why": claim.why,
+                             "steps": found.steps, "at": found.finished_at, **claim.evidence}
+                for claim in found.claims
+            }  # fmt: skip
+            complete(folder, record, event="claims")
+            entered.append(folder.name)
+    return entered
+
+
+def _is_of(record: Mapping[str, Any], found: Verification) -> bool:
+    """Whether a run has the recipe that was tried; only the length may differ."""
+    layers = record["recipe"]["layers"]
+    same = all(layers[n]["digest"] == d for n, d in found.layers.items() if n != "config")
+    return same and _timeless(layers["config"]["values"]) == _timeless(found.config)
+
+
+def _timeless(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {**values, "trainer": {k: v for k, v in values["trainer"].items() if k != "max_steps"}}
+
+
+def _badge(found: Verification) -> str:
+    colour = "#2e7d32" if found.held else "#c62828"
+    text = html.escape(found.words())
+    width = 62 + 7 * len(text)
+    return (
+        f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='20' role='img'>"
+        f"<title>verify: {text}</title><rect width='{width}' height='20' rx='3' fill='#555'/>"
+        f"<rect x='50' width='{width - 50}' height='20' rx='3' fill='{colour}'/>"
+        "<g fill='#fff' font-family='sans-serif' font-size='11'>"
+        f"<text x='8' y='14'>verify</text><text x='57' y='14'>{text}</text></g></svg>\n"
+    )

@@ -1,0 +1,67 @@
+"""Where two runs part: the first step whose trace differs, and of that step the first thing."""
+
+from typing import Any
+
+import numpy as np
+
+from saigen.judgement.difference import Place
+from saigen.judgement.run import Run
+from saigen.judgement.verdict import Divergence
+from saigen.refusal import Refusal
+from saigen.training.trace_file import first_difference, read_trace
+
+# The columns of a row in causal order, and what each is the first sign of.
+_COLUMNS: tuple[tuple[str, Place, str], ...] = (
+    ("samples", "samples", "the sample ids"),
+    ("loss", "forward", "the forward pass (loss {0:.9g} and {1:.9g})"),
+    ("gradients", "gradients", "the gradients (the loss is equal)"),
+    ("weights", "weights", "the weights after the update (the gradients are equal)"),
+    ("optimizer", "weights", "the optimizer's state (the weights are equal)"),
+)
+
+
+def divergence(a: Run, b: Run) -> Divergence:
+    """The first difference in causal order: initial weights, step by step, kept weights,
+    evaluation.
+    """
+    left, right = a.outcome, b.outcome
+    initial = left["weights"].get("initial") != right["weights"].get("initial")
+    rows = _traces(a, b)
+    if initial:
+        words = "the runs part before step 0, in the initial weights"
+        return Divergence(place="initial weights", step=None, steps=0, words=words)
+    if rows is not None and (step := first_difference(*rows)) is not None:
+        return _at(step, *rows)
+    steps = len(rows[0]) if rows else 0
+    before = f"all {steps} steps are equal, and " if rows else ""
+    place: Place | None = None
+    words = "the runs do not part"
+    if left["weights"].get("sha256") != right["weights"].get("sha256"):
+        place = "selection" if rows else None
+        words = before + "other weights were kept"
+    elif left["predictions"] != right["predictions"] or left["metrics"] != right["metrics"]:
+        place = "evaluation"
+        words = before + "the weights are equal: the runs part in evaluation"
+    elif left["trace"] != right["trace"] and rows is None:
+        words = "the traces differ, and one of them is not here"
+    return Divergence(place=place, step=None, steps=steps, words=words)
+
+
+def _at(step: int, left: np.ndarray, right: np.ndarray) -> Divergence:
+    if step >= min(len(left), len(right)):
+        words = f"equal as long as both train: {len(left)} and {len(right)} steps"
+        return Divergence(place="selection", step=step, steps=step, words=words)
+    one, other = left[step], right[step]
+    for column, place, words in _COLUMNS:
+        if one[column].tobytes() != other[column].tobytes():
+            told = words.format(float(one["loss"]), float(other["loss"]))
+            text = f"the runs part at step {step}, in {told}"
+            return Divergence(place=place, step=step, steps=step, words=text)
+    return Divergence(place=None, step=step, steps=step, words=f"the runs part at step {step}")
+
+
+def _traces(a: Run, b: Run) -> tuple[Any, Any] | None:
+    try:
+        return read_trace(a.folder), read_trace(b.folder)
+    except Refusal:
+        return None

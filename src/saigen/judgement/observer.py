@@ -1,0 +1,190 @@
+"""The observer: what each line of the project's own code did, as digests of its variables.
+
+Two processes that ought to do the same leave two logs; the first call with equal arguments and
+other variables is where they part (`locate.py`). Only files below src/ that are not the
+instrument's are followed, so what the libraries do shows in the line that called them.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import sys
+import types
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+_DEPTH = 5  # of containers and objects within each other
+_ELEMENTS = 64  # of a container, from each end
+_BYTES = 1 << 16  # of an array, from each end
+_WEIGHTS = 256  # of a tensor of weights, from each end
+WEIGHTS = "self (weights)"
+_LINES = 3000  # of one call
+_CALLS = 40_000  # of one process; what comes after is not followed
+
+
+class Observer:
+    """Follows this thread, and the processes that are forked from it; writes one line a call."""
+
+    def __init__(self, log: Path, root: Path) -> None:
+        self._log = log
+        self._root = str(root.resolve())
+        self._source = self._root + "/src/"
+        self._instrument = self._source + "saigen/"
+        self._file: TextIO | None = None
+        self._process = 0
+        self._calls = 0
+        self._frozen: dict[int, tuple[Any, str]] = {}
+
+    def start(self) -> None:
+        """From here on."""
+        sys.settrace(self._enter)
+
+    def _enter(
+        self,
+        frame: types.FrameType,
+        event: str,  # noqa: ARG002
+        _: Any,
+    ) -> Callable[..., Any] | None:
+        code = frame.f_code
+        if not code.co_filename.startswith(self._source) or self._calls >= _CALLS:
+            return None
+        if code.co_filename.startswith(self._instrument):
+            return None
+        if code.co_name.startswith("<") and code.co_name not in ("<module>", "<lambda>"):
+            return None  # a comprehension: its result shows in the line that holds it
+        self._calls += 1
+        return _Call(self, frame).event
+
+    def write(self, entry: dict[str, Any]) -> None:
+        """Append to the log of this process."""
+        if self._file is None or self._process != os.getpid():
+            self._process = os.getpid()
+            name = multiprocessing.current_process().name
+            self._file = Path(f"{self._log}.{name}.{self._process}").open(  # noqa: SIM115
+                "w", encoding="utf-8"
+            )
+        self._file.write(json.dumps(entry) + "\n")
+        self._file.flush()
+
+    def variables(self, values: Mapping[str, Any]) -> dict[str, str]:
+        """A digest for each variable, and for each plain attribute of `self`."""
+        found = {name: self.digest(value) for name, value in values.items() if name[:2] != "__"}
+        if (own := values.get("self")) is not None and hasattr(own, "__dict__"):
+            for name, value in _plain(own).items():
+                found[f"self.{name}"] = self.digest(value)
+            if hasattr(type(own), "state_dict") and hasattr(type(own), "parameters"):
+                found[WEIGHTS] = self.digest(_sample(own))
+        found.pop("self", None)
+        return found
+
+    def digest(self, value: Any) -> str:
+        """Eight hex digits of a value; equal values in two processes give equal digests."""
+        known = self._frozen.get(id(value))
+        if known is not None:
+            return known[1]
+        state = hashlib.blake2b(digest_size=4)
+        self._feed(state.update, value, 0)
+        result = state.hexdigest()
+        flags = getattr(value, "flags", None)
+        if flags is not None and getattr(flags, "writeable", True) is False:
+            self._frozen[id(value)] = (value, result)
+        return result
+
+    def _feed(self, update: Callable[[bytes], None], value: Any, depth: int) -> None:
+        update(type(value).__name__.encode() + b"\0")
+        if value is None or depth > _DEPTH:
+            return
+        if isinstance(value, str | os.PathLike):
+            update(str(value).replace(self._root, "<root>").encode(errors="surrogatepass"))
+        elif isinstance(value, bytes | bytearray):
+            update(bytes(value).replace(self._root.encode(), b"<root>"))
+        elif isinstance(value, bool | int | float | complex):
+            update(repr(value).encode())
+        elif isinstance(value, Mapping):
+            self._several(update, [part for pair in value.items() for part in pair], depth)
+        elif isinstance(value, set | frozenset):
+            update(b"".join(sorted(self.digest(part).encode() for part in value)))
+        elif isinstance(value, list | tuple):
+            self._several(update, value, depth)
+        else:
+            self._object(update, value, depth)
+
+    def _several(self, update: Callable[[bytes], None], parts: Any, depth: int) -> None:
+        update(str(len(parts)).encode())
+        shown = parts if len(parts) <= 2 * _ELEMENTS else [*parts[:_ELEMENTS], *parts[-_ELEMENTS:]]
+        for part in shown:
+            self._feed(update, part, depth + 1)
+
+    def _object(self, update: Callable[[bytes], None], value: Any, depth: int) -> None:
+        torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
+        if torch is not None and isinstance(value, torch.Tensor):
+            if value.device.type == "meta" or value.is_sparse:
+                return
+            value = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        if numpy is not None and isinstance(value, numpy.ndarray | numpy.generic):
+            array = numpy.asarray(value)
+            update(f"{array.dtype}{array.shape}".encode())
+            content = (array.ravel()[:_BYTES].tobytes(), array.ravel()[-_BYTES:].tobytes())
+            update(content[0] + content[1] if array.dtype != object else b"")
+        elif torch is not None and isinstance(value, torch.nn.Module):
+            self._feed(update, [_sample(value), _plain(value)], depth + 1)
+        elif torch is not None and isinstance(value, torch.Generator):
+            update(bytes(value.get_state().numpy()))
+        elif numpy is not None and isinstance(value, numpy.random.Generator):
+            self._feed(update, value.bit_generator.state, depth + 1)
+        elif not isinstance(value, type | types.ModuleType) and not callable(value):
+            module = type(value).__module__.partition(".")[0]
+            if module not in ("builtins", "_io", "torch", "numpy", "saigen"):
+                self._feed(update, getattr(value, "__dict__", None), depth + 1)
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    """The attributes of an object that are not a module's own bookkeeping."""
+    own = vars(value)
+    kept = (n for n in own if n not in ("_parameters", "_modules", "_buffers") and "hooks" not in n)
+    return {name: own[name] for name in kept}
+
+
+def _sample(module: Any) -> list[Any]:
+    """Some weights of each tensor of a module: an update moves nearly all of them."""
+    if "_modules" not in vars(module):
+        return []  # its constructor has not come to super().__init__() yet
+    tensors = [t.detach().flatten() for t in (*module.parameters(), *module.buffers())]
+    return [part for tensor in tensors for part in (tensor[:_WEIGHTS], tensor[-_WEIGHTS:])]
+
+
+class _Call:
+    """One call of a function of the project."""
+
+    def __init__(self, observer: Observer, frame: types.FrameType) -> None:
+        self._observer = observer
+        self._line = frame.f_lineno
+        self._lines: list[tuple[int, dict[str, str]]] = []
+        self._before = observer.variables(frame.f_locals)
+        self._arguments = self._before
+
+    def event(self, frame: types.FrameType, event: str, value: Any) -> Callable[..., Any] | None:
+        observer = self._observer
+        if event == "exception":
+            return self.event
+        if len(self._lines) < _LINES:
+            now = observer.variables(frame.f_locals)
+            moved = {n: d for n, d in now.items() if self._before.get(n) != d}
+            self._lines.append((self._line, moved))
+            self._before = now
+        self._line = frame.f_lineno
+        if event == "return":
+            code = frame.f_code
+            observer.write(
+                {
+                    "file": os.path.relpath(code.co_filename, observer._root),
+                    "function": code.co_qualname,
+                    "arguments": self._arguments,
+                    "lines": self._lines,
+                    "line": self._line,
+                    "returns": observer.digest(value),
+                }
+            )
+        return self.event

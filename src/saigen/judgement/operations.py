@@ -1,0 +1,115 @@
+"""Watches one step operation by operation: what went in, what came out, in which module, where."""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from saigen.training.streams import Streams
+
+# Whose first argument is only written to: what stood in it before is no input.
+WRITERS = ("bernoulli_", "normal_", "uniform_", "random_", "exponential_", "copy_", "fill_",
+           "zero_", "set_")  # fmt: skip
+
+
+def watch(step: int, log: Path, root: Path) -> None:
+    """Watch a step (or, with -1, the construction of the model), then end this process."""
+    watcher = _Watcher(log, str(root.resolve()) + "/src/")
+    set_globals: Callable[..., None] = Streams.set_globals
+
+    def watched(self: Streams, name: str, *indices: int) -> None:
+        set_globals(self, name, *indices)
+        if (name == "init" and step < 0) or (name == "dropout" and indices[0] == step):
+            watcher.begin()
+        elif name == "dropout" and indices[0] > step:
+            watcher.end()
+            os._exit(0)
+
+    Streams.set_globals = watched  # type: ignore[method-assign,unused-ignore]
+
+
+class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Logs every operation below autograd, and every module's forward pass."""
+
+    def __init__(self, log: Path, source: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._log = log.open("w", encoding="utf-8")
+        self._source = source
+        self._modules: list[tuple[torch.nn.Module, list[str]]] = []
+        self._names: dict[int, str] = {}
+        self._running = False
+
+    def begin(self) -> None:
+        """From here on; called again, it goes on."""
+        if not self._running:
+            self._running = True
+            register_module_forward_pre_hook(self._enter)
+            register_module_forward_hook(self._leave)
+            self.__enter__()  # type: ignore[no-untyped-call]
+
+    def end(self) -> None:
+        """Let others read what was logged."""
+        self._log.flush()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = str(func).removeprefix("aten.").removesuffix(".default")
+        before = _digests((args[1:] if name.split(".")[0] in WRITERS else args, kwargs))
+        result = func(*args, **(kwargs or {}))
+        if "empty" not in name:  # what stands in fresh memory is nobody's output
+            self._write("operation", name, before, _digests(result))
+        return result
+
+    def _enter(self, module: torch.nn.Module, inputs: Any) -> None:
+        if not self._modules:
+            self._names = {id(part): name for name, part in module.named_modules()}
+        self._modules.append((module, _digests((inputs, list(module.parameters())))))
+
+    def _leave(self, module: torch.nn.Module, inputs: Any, output: Any) -> None:  # noqa: ARG002
+        before = self._modules[-1][1]
+        self._write("module", type(module).__name__, before, _digests(output))
+        self._modules.pop()
+
+    def _write(self, kind: str, name: str, before: list[str], after: list[str]) -> None:
+        entry = {"kind": kind, "name": name, "in": before, "out": after, "line": self._line()}
+        if self._modules:
+            path = self._names.get(id(self._modules[-1][0]), "")
+            entry["module"] = f"model.{path}".rstrip(".")
+        self._log.write(json.dumps(entry) + "\n")
+
+    def _line(self) -> str:
+        """The innermost line of the project's own code on the stack."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            file = frame.f_code.co_filename
+            if file.startswith(self._source) and not file.startswith(self._source + "saigen/"):
+                return f"src/{file.removeprefix(self._source)}:{frame.f_lineno}"
+            frame = frame.f_back
+        return ""
+
+
+def _digests(values: Any) -> list[str]:
+    """A digest for each tensor in some arguments or results; numbers stand as they are."""
+    found: list[str] = []
+    with torch.utils._python_dispatch._disable_current_modes():
+        for value in torch.utils._pytree.tree_leaves(values):
+            if isinstance(value, torch.Tensor):
+                content = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+                state = hashlib.blake2b(
+                    f"{value.dtype}{tuple(value.shape)}".encode(), digest_size=6
+                )
+                state.update(content.tobytes())
+                found.append(state.hexdigest())
+            elif isinstance(value, bool | int | float | str):
+                found.append(repr(value))
+    return found

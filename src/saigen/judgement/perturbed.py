@@ -1,0 +1,121 @@
+"""Runs verbs of saigen in this process under perturbations that must not matter.
+
+    python -m saigen.judgement.perturbed '{"perturb": ["draws"], "verbs": [["train"]]}'
+
+Nothing of the project is edited: what surrounds it is changed, before it is imported.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+
+def main(plan: dict[str, Any]) -> int:
+    """Perturb, watch if asked to, and run the verbs one after another."""
+    for name in plan.get("perturb", ()):
+        _PERTURBATIONS[name]()
+    for step in plan.get("kill_at", ()):
+        _kill_at(step)
+    if log := plan.get("observe"):
+        from saigen.judgement.observer import Observer
+
+        Observer(Path(log), Path()).start()
+    if operations := plan.get("operations"):
+        from saigen.judgement.operations import watch
+
+        watch(operations[0], Path(operations[1]), Path())
+    from saigen.cli import main as saigen
+
+    # a rank that `train` started comes here too, to train and nothing else
+    for verb in plan["verbs"][-1:] if "RANK" in os.environ else plan["verbs"]:
+        if code := saigen(verb):
+            return code
+    return 0
+
+
+def _draws() -> None:
+    """Draw from every global generator, as code that ran before would have done."""
+    import random
+
+    import numpy as np
+    import torch
+
+    random.seed(20_011)
+    np.random.seed(20_021)
+    torch.manual_seed(20_023)
+    random.random(), np.random.rand(3), torch.rand(5), torch.randperm(7)
+
+
+def _listing() -> None:
+    """Files are listed the other way round."""
+    listdir, scandir = os.listdir, os.scandir
+
+    def turned_listdir(*where: Any) -> list[Any]:
+        return listdir(*where)[::-1]
+
+    os.listdir = turned_listdir  # type: ignore[assignment]
+    os.scandir = lambda *where: _Turned(scandir(*where))  # type: ignore[assignment]
+
+
+class _Turned:
+    """What os.scandir returns, the other way round."""
+
+    def __init__(self, entries: Any) -> None:
+        with entries:
+            self._entries = iter(list(entries)[::-1])
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._entries
+
+    def __next__(self) -> Any:
+        return next(self._entries)
+
+    def __enter__(self) -> "_Turned":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def close(self) -> None:
+        """As os.scandir has it."""
+
+
+def _host() -> None:
+    """Another machine's name, another user, another umask."""
+    import platform
+    import socket
+
+    other = "another-machine"
+    real = os.uname()
+    socket.gethostname = lambda: other
+    socket.getfqdn = lambda name="": other  # noqa: ARG005
+    platform.node = lambda: other
+    os.uname = lambda: os.uname_result((real[0], other, *real[2:]))
+    os.umask(0o077)
+
+
+def _kill_at(step: int) -> None:
+    """Be killed, as by the kernel, when the draws of a step are about to be made."""
+    from saigen.training.streams import Streams
+
+    set_globals: Callable[..., None] = Streams.set_globals
+
+    def watched(self: Streams, name: str, *indices: int) -> None:
+        if name == "dropout" and indices[0] == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        set_globals(self, name, *indices)
+
+    Streams.set_globals = watched  # type: ignore[method-assign,unused-ignore]
+
+
+_PERTURBATIONS: dict[str, Callable[[], None]] = {
+    "draws": _draws,
+    "listing": _listing,
+    "host": _host,
+}
+
+if __name__ == "__main__":
+    sys.exit(main(json.loads(sys.argv[1])))

@@ -1,0 +1,109 @@
+"""A run as the judge sees it: its record, and what its digests stand for."""
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from saigen.digest import digest_bytes
+from saigen.records.kept import kept
+from saigen.records.record import NAME, read_record
+from saigen.records.runs import RUNS, find
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run. `root` is the project that is asked for what is not in the run's own folder."""
+
+    folder: Path
+    record: dict[str, Any]
+    root: Path
+
+    @property
+    def name(self) -> str:
+        """The run's id."""
+        return str(self.record["run"])
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """What came out; a part that did not come out is None."""
+        outcome: dict[str, Any] = self.record["outcome"]
+        return outcome
+
+    def layer(self, name: str) -> dict[str, Any]:
+        """One layer of the recipe."""
+        layer: dict[str, Any] = self.record["recipe"]["layers"][name]
+        return layer
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Every value that entered the recipe, as a tree."""
+        values: dict[str, Any] = self.layer("config")["values"]
+        return values
+
+    def full_config(self) -> dict[str, Any]:
+        """The whole config, the keys that are circumstances put back where they belong."""
+        values: dict[str, Any] = json.loads(json.dumps(self.config))
+        for key, value in self.record["circumstances"].get("config", {}).items():
+            *path, last = key.split(".")
+            section = values
+            for part in path:
+                section = section.setdefault(part, {})
+            section[last] = value
+        return values
+
+    def content(self, digest: str | None, path: str) -> bytes | None:
+        """What a digest of the record stands for, wherever it can still be had; else None."""
+        if digest is None:
+            return None
+        for runs in (self.folder.parent, self.root / RUNS):
+            if (content := kept(runs, digest)) is not None:
+                return content
+        return next((c for c in self._candidates(path) if digest_bytes(c) == digest), None)
+
+    def _candidates(self, path: str) -> Iterator[bytes]:
+        for file in (self.root / path, self.folder / "untracked" / path):
+            if file.is_file():
+                yield file.read_bytes()
+        commit = (self.record["circumstances"].get("git") or {}).get("commit")
+        if not commit:
+            return
+        shown = _git(self.root, "show", f"{commit}:./{path}")
+        if shown is None:
+            return
+        yield shown
+        patch = self.folder / "code.patch"
+        if patch.is_file():
+            patched = _patched(shown, path, patch)
+            if patched is not None:
+                yield patched
+
+
+def open_run(reference: str, root: Path) -> Run:
+    """A RUN: an id, the beginning of one, last, last~1, a run folder or a record file."""
+    folder = find(reference, root / RUNS)
+    path = Path(reference)
+    record = read_record(path if path.is_file() else folder / NAME)
+    return Run(folder=folder, record=record, root=root)
+
+
+def _patched(content: bytes, path: str, patch: Path) -> bytes | None:
+    """One file of a commit with the part of a patch that is about it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        target = Path(scratch) / path
+        target.parent.mkdir(parents=True)
+        target.write_bytes(content)
+        applied = _git(Path(scratch), "apply", f"--include={path}", str(patch.resolve()))
+        return target.read_bytes() if applied is not None and target.is_file() else None
+
+
+def _git(root: Path, *arguments: str) -> bytes | None:
+    try:
+        return subprocess.run(
+            ["git", *arguments], cwd=root, capture_output=True, check=True, stdin=subprocess.DEVNULL
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,36 @@
+"""The JSON Schemas of every document that a verb answers with, as published in docs/schemas/.
+
+python -m saigen.judgement.schemas     writes them anew
+"""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from saigen.files import write_json
+from saigen.judgement.claims import Verification
+from saigen.judgement.diff import Diff
+from saigen.records.audit import Audit
+from saigen.records.listing import Listing
+from saigen.records.record import Record
+
+FOLDER = Path("docs/schemas")
+DOCUMENTS: dict[str, type[BaseModel]] = {
+    "audit-1": Audit,
+    "diff-1": Diff,
+    "record-2": Record,
+    "runs-1": Listing,
+    "verify-1": Verification,
+}
+
+
+def schema(name: str) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of one document."""
+    found = DOCUMENTS[name].model_json_schema(by_alias=True, mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
+
+
+if __name__ == "__main__":
+    for document in DOCUMENTS:
+        write_json(FOLDER / f"{document}.json", schema(document))

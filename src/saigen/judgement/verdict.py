@@ -1,0 +1,94 @@
+"""The verdict: of everything that differs, what most likely made the outcomes differ."""
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from saigen.judgement.difference import EXPERIMENT, Difference, Place
+from saigen.records.document import Document
+
+_PREPARED: tuple[Place, ...] = ("samples", "forward", "selection", "evaluation")
+
+# Causal order; what comes after the steps is later than any step.
+IN_TIME: tuple[Place, ...] = (
+    "samples", "forward", "gradients", "weights", "selection", "evaluation",
+)  # fmt: skip
+
+
+class Divergence(Document):
+    """Where two runs part for the first time."""
+
+    place: Place | None = Field(description="the first thing in causal order; null: nowhere")
+    step: int | None = Field(description="counted from 0; null: before or after all steps")
+    steps: int = Field(description="steps whose traces could be compared")
+    words: str
+
+
+class Verdict(Document):
+    """One sentence, the suspects behind it, and what to do next."""
+
+    sentence: str
+    suspects: list[str] = Field(description="layer and name, the most likely first")
+    next: str | None = Field(description="the command to run next")
+
+
+def suspects(differences: Sequence[Difference], divergence: Divergence) -> list[Difference]:
+    """Differences that can be the cause, the most likely first.
+
+    One that can show at the place where the runs part comes before one that cannot, an intended
+    change before a technical one, a particular one before one that could show anywhere.
+    """
+    able = [difference for difference in differences if difference.counts]
+    return sorted(
+        able,
+        key=lambda d: (not _fits(d, divergence.place), d.kind != EXPERIMENT, len(_places(d))),
+    )
+
+
+def verdict(
+    names: tuple[str, str],
+    differences: Sequence[Difference],
+    divergence: Divergence,
+    *,
+    same_recipe: bool,
+    same_outcome: bool,
+) -> Verdict:
+    """What to believe of two runs."""
+    ranked = suspects(differences, divergence)
+    told = [f"{difference.layer} {difference.name}" for difference in ranked]
+    a, b = names
+    if same_outcome:
+        if same_recipe:
+            return Verdict(sentence="the same recipe gave the same outcome", suspects=[], next=None)
+        what = told[0] if told else "what differs"
+        sentence = f"the same outcome from another recipe: {what} moved no bit here"
+        return Verdict(sentence=sentence, suspects=[], next=None)
+    if ranked:
+        first = ranked[0]
+        fit = "" if _fits(first, divergence.place) else ", though it should show elsewhere"
+        sentence = (
+            f"most likely {told[0]} ({_short(first.a)} -> {_short(first.b)}): {first.reason}; "
+            f"{divergence.words}{fit}"
+        )
+        return Verdict(sentence=sentence, suspects=told, next=f"saigen diff --confirm {a} {b}")
+    if same_recipe:
+        sentence = f"VIOLATION: nothing in the recipe differs, and yet {divergence.words}"
+    else:
+        sentence = (
+            f"nothing that differs in the recipe can change a bit, and yet {divergence.words}"
+        )
+    return Verdict(sentence=sentence, suspects=[], next=f"saigen diff --deep {a} {b}")
+
+
+def _places(difference: Difference) -> set[Place]:
+    shows = set(difference.shows)
+    return shows | set(_PREPARED) if "prepared" in shows else shows
+
+
+def _fits(difference: Difference, place: Place | None) -> bool:
+    return place is None or place in _places(difference)
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text[:12] if len(text) == 64 else text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,180 @@
+"""The source of a run in a folder of its own: its commit, its patch, its untracked files, its data.
+
+The working tree that it is called from is left untouched.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from saigen.digest import digest_bytes, digest_file
+from saigen.judgement.run import Run
+from saigen.refusal import Refusal
+
+
+@contextmanager
+def worktree(root: Path, commit: str) -> Iterator[Path]:
+    """A git worktree at a commit, gone afterwards; gives the project's folder in it.
+
+    Raises Refusal if the commit is not in this repository.
+    """
+    if _git(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode:
+        raise Refusal(
+            "the commit of the run is not in this repository",
+            where=str(root.resolve()),
+            expected=f"commit {commit}",
+            got="no such commit",
+            fix="`git fetch --all`, or fetch it from the clone in which the run was made",
+        )
+    prefix = _git(root, "rev-parse", "--show-prefix").stdout.decode().strip()
+    with tempfile.TemporaryDirectory(prefix="saigen-rerun-") as scratch:
+        tree = Path(scratch) / "project"
+        added = _git(root, "worktree", "add", "--detach", "--force", str(tree), commit)
+        if added.returncode:
+            raise Refusal(
+                "the commit cannot be checked out",
+                where=str(tree),
+                expected="a git worktree",
+                got=added.stderr.decode().strip(),
+                fix="make room in the temporary folder (TMPDIR), or mend the repository",
+            )
+        try:
+            project = tree / prefix
+            _share_dvc(root, project)
+            yield project
+        finally:
+            shutil.rmtree(tree, ignore_errors=True)
+            _git(root, "worktree", "prune")
+
+
+def commit_of(run: Run) -> str:
+    """The commit of a run. Raises Refusal if it has none, or if what was not committed is lost."""
+    git: dict[str, Any] = run.record["circumstances"].get("git") or {}
+    lost: list[str] = []
+    if git.get("patch_sha256"):
+        patch = run.folder / "code.patch"
+        if not patch.is_file() or digest_file(patch) != git["patch_sha256"]:
+            lost.append(f"code.patch (sha256 {git['patch_sha256'][:12]})")
+    for name, digest in git.get("untracked", {}).items():
+        if run.content(digest, name) is None and name.startswith(("src/", "conf/")):
+            lost.append(name)
+    if git.get("commit") and not lost:
+        return str(git["commit"])
+    raise Refusal(
+        "the run cannot be made again: its source was not committed, and was not kept",
+        where=str(run.folder),
+        expected="a commit, and every uncommitted change in the run's folder",
+        got=f"missing: {', '.join(lost)}" if lost else "a run outside a git repository",
+        fix="bring the whole run folder from where the run was made, or commit before training",
+    )
+
+
+def lay_out(run: Run, project: Path) -> None:
+    """Lay what was not committed over the commit, and the run's config as params.yaml.
+
+    Raises Refusal unless every source file is then what the record says.
+    """
+    patch = run.folder / "code.patch"
+    if patch.is_file():
+        applied = _git(project, "apply", "--whitespace=nowarn", str(patch.resolve()))
+        if applied.returncode:
+            raise _not_the_source(run, "code.patch", applied.stderr.decode().strip())
+    for name, digest in run.record["circumstances"]["git"].get("untracked", {}).items():
+        content = run.content(digest, name)
+        if content is not None:
+            (project / name).parent.mkdir(parents=True, exist_ok=True)
+            (project / name).write_bytes(content)
+    for name, digest in run.layer("code")["files"].items():
+        path = project / name
+        found = digest_bytes(path.read_bytes()) if path.is_file() else "no such file"
+        if found != digest:
+            raise _not_the_source(run, name, f"{found[:12]}, expected {digest[:12]}")
+    (project / "params.yaml").write_text(
+        yaml.safe_dump(run.full_config(), sort_keys=False), encoding="utf-8"
+    )
+
+
+def bring_data(run: Run, project: Path) -> None:
+    """Bring the run's snapshot by its hashes. Raises Refusal, naming what cannot be had."""
+    snapshot = run.config["data"]["snapshot"]
+    tracked = next((f for f in sorted(project.glob("[!.]*.dvc")) if _tracks(f, snapshot)), None)
+    if tracked is not None:
+        pulled = dvc(project, "pull", tracked.name)
+        if pulled.returncode:
+            out = yaml.safe_load(tracked.read_text(encoding="utf-8"))["outs"][0]
+            told = pulled.stderr.decode()
+            raise Refusal(
+                "the data of the run cannot be had any more",
+                where=tracked.name,
+                expected=f"every object of {out['path']} ({out['md5']})",
+                got="missing: " + (", ".join(_missing(project, out, told)) or told.strip()[-400:]),
+                fix="`dvc push` from a clone that has it; `dvc remote list` names the remotes",
+            )
+    expected = run.layer("data")["snapshot"]["sha256"]
+    path = project / snapshot
+    found = digest_file(path) if path.is_file() else "no such file"
+    if found != expected:
+        raise Refusal(
+            "the data of the run was not tracked as it was used",
+            where=snapshot,
+            expected=f"sha256 {expected}",
+            got=f"{found} from {tracked.name if tracked else 'the commit'}",
+            fix="the file was changed without `dvc add`; bring the version that was used",
+        )
+
+
+def dvc(project: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Run DVC in a worktree."""
+    import sys
+
+    environment = {name: value for name, value in os.environ.items() if name[:4] != "DVC_"}
+    return subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=project, capture_output=True, check=False, env=environment, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def _missing(project: Path, out: dict[str, Any], told: str) -> Iterator[str]:
+    """The files of a DVC output whose objects DVC says it did not find."""
+    listed = dvc(project, "list", ".", out["path"], "-R", "--dvc-only", "--show-hash")
+    for line in listed.stdout.decode().splitlines():
+        md5, _, name = line.partition(" ")
+        if md5 in told or md5[2:] in told:
+            yield f"{out['path']}/{name.strip()} (md5 {md5})"
+
+
+def _tracks(file: Path, path: str) -> bool:
+    outs = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("outs", ())
+    return any(path == out["path"] or path.startswith(out["path"] + "/") for out in outs)
+
+
+def _share_dvc(root: Path, project: Path) -> None:
+    """Give the worktree this clone's DVC cache and its settings that git does not have."""
+    local = root / ".dvc" / "config.local"
+    text = local.read_text(encoding="utf-8") if local.is_file() else ""
+    text += f"\n[core]\n    no_scm = true\n[cache]\n    dir = {(root / '.dvc/cache').resolve()}\n"
+    (project / ".dvc").mkdir(exist_ok=True)
+    (project / ".dvc" / "config.local").write_text(text, encoding="utf-8")
+
+
+def _not_the_source(run: Run, where: str, got: str) -> Refusal:
+    return Refusal(
+        "the source of the run cannot be put together again",
+        where=where,
+        expected=f"the files that the record of {run.name} names",
+        got=got,
+        fix="bring the whole run folder (code.patch, untracked/) from where the run was made",
+    )
+
+
+def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        ["git", *arguments], cwd=root, capture_output=True, check=False, stdin=subprocess.DEVNULL
+    )

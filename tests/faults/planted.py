@@ -1,0 +1,209 @@
+"""Planted faults in the project's own code that some perturbation must reveal.
+
+Each is a small patch: in a file, a text is replaced by another. `line` is a part of the line that
+must be named. Where a fault was seen in the wild, `seen` says where.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Planted:
+    name: str
+    claim: str
+    file: str
+    old: str
+    new: str
+    line: str
+    seen: str = ""
+    overrides: tuple[str, ...] = ()
+
+
+DATA = "src/project/data.py"
+PREPARE = "src/project/prepare.py"
+TASK = "src/project/task.py"
+MLP = "src/project/models/mlp.py"
+
+READ = "            rows = list(csv.DictReader(file))\n"
+FIT = '        pixels = train.columns["pixels"]\n'
+GET = "        return {name: array[indices] for name, array in self.arrays.items()}\n"
+LOSS = "        total = functional.cross_entropy(\n"
+FORWARD = "        scores: torch.Tensor = self.layers(inputs)\n"
+
+PLANTED = (
+    Planted(
+        "unordered os.listdir", "listing", PREPARE, READ,
+        READ + "            import os\n"
+        "            names = [n for n in os.listdir(path.parent) if n[0] != '.']\n"
+        "            shift = len(names[0])\n"
+        "            rows = rows[shift:] + rows[:shift]\n",
+        "names = [n for n in os.listdir", "Gundersen et al. 2022, unordered file systems",
+    ),
+    Planted(
+        "glob decides which file is first", "listing", PREPARE, READ,
+        READ + "            import glob\n"
+        "            first = glob.glob(str(path.parent / '*'))[0]\n"
+        "            rows = rows[::-1] if first.endswith('.json') else rows\n",
+        "first = glob.glob",
+    ),
+    Planted(
+        "newest file by its time", "listing", PREPARE, READ,
+        READ + "            newest = max(path.parent.iterdir(), key=lambda p: p.stat().st_mtime)\n"
+        "            rows = rows[::-1] if newest.suffix == '.json' else rows\n",
+        "newest = max",
+    ),
+    Planted(
+        "set iteration", "hash-seed", TASK, LOSS,
+        "        order = 0.0\n"
+        "        for n, word in enumerate({'a', 'bc', 'def', 'gh', 'ij', 'k', 'lm'}):\n"
+        "            order += (n + 1) * len(word) * 0.001\n"
+        "        outputs = outputs * (1 + order)\n" + LOSS,
+        "for n, word in enumerate(",
+    ),
+    Planted(
+        "hash() of a string", "hash-seed", PREPARE, FIT,
+        FIT + "        keep = hash(train.ids[0]) % 7\n        pixels = pixels[keep:]\n",
+        "keep = hash(", "PEP 456; allennlp #2022",
+    ),
+    Planted(
+        "time-based seed", "rerun", MLP, FORWARD,
+        "        import time\n"
+        "        seed = time.time_ns()\n"
+        "        torch.manual_seed(seed)\n" + FORWARD,
+        "seed = time.time_ns()",
+    ),
+    Planted(
+        "entropy from the system", "rerun", DATA, GET,
+        "        noise = np.random.default_rng().normal(size=len(indices))\n"
+        "        batch = {name: array[indices] for name, array in self.arrays.items()}\n"
+        "        batch['inputs'] = batch['inputs'] + noise[:, None].astype(np.float32)\n"
+        "        return batch\n",
+        "noise = np.random.default_rng()",
+    ),
+    Planted(
+        "global NumPy draws when a sample is read", "workers", DATA, GET,
+        "        batch = {name: array[indices] for name, array in self.arrays.items()}\n"
+        "        shift = np.random.normal(size=len(indices))\n"
+        "        batch['inputs'] = batch['inputs'] + 0.1 * shift[:, None].astype(np.float32)\n"
+        "        return batch\n",
+        "shift = np.random.normal", "pytorch #5059: the same NumPy draws in every worker",
+    ),
+    Planted(
+        "random numbers drawn when the data set is made", "draws", DATA,
+        "    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:\n"
+        "        self.arrays = arrays\n",
+        "    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:\n"
+        "        drawn = np.random.normal()\n"
+        "        self.arrays = arrays\n"
+        "        if 'fold' not in arrays:\n"
+        "            self.arrays = {n: a * (1 + 0.01 * drawn) if a.ndim == 2 else a "
+        "for n, a in arrays.items()}\n",
+        "drawn = np.random.normal()",
+    ),
+    Planted(
+        "draws in prepare", "rerun", PREPARE, FIT,
+        "        pixels = train.columns[\"pixels\"]\n"
+        "        chosen = np.random.permutation(len(pixels))[: len(pixels) // 2]\n"
+        "        pixels = pixels[chosen]\n",
+        "chosen = np.random.permutation",
+    ),
+    Planted(
+        "uninitialised memory", "memory", MLP, FORWARD,
+        "        bias = torch.empty(4099)\n"
+        "        inputs = inputs + bias[:1].nan_to_num(0, 0, 0).clamp(-1, 1)\n" + FORWARD,
+        "bias = torch.empty(4099)", "pytorch: fill_uninitialized_memory exists for this",
+    ),
+    Planted(
+        "a seed taken from the process id", "rerun", MLP, FORWARD,
+        "        import os\n"
+        "        torch.manual_seed(os.getpid())\n" + FORWARD,
+        "self.layers(inputs)",
+    ),
+    Planted(
+        "the worker's id in a sample", "workers", DATA, GET,
+        "        import torch\n"
+        "        info = torch.utils.data.get_worker_info()\n"
+        "        batch = {name: array[indices] for name, array in self.arrays.items()}\n"
+        "        batch['inputs'] = batch['inputs'] + (info.id + 1 if info else 0)\n"
+        "        return batch\n",
+        "info = torch.utils.data.get_worker_info()", "Lightning #20679",
+    ),
+    Planted(
+        "a counter in the data set", "workers", DATA, GET,
+        "        self.seen = getattr(self, 'seen', 0) + 1\n"
+        "        batch = {name: array[indices] for name, array in self.arrays.items()}\n"
+        "        batch['inputs'] = batch['inputs'] * (1 + 0.001 * self.seen)\n"
+        "        return batch\n",
+        "self.seen = getattr",
+    ),
+    Planted(
+        "a curriculum that forgets on resume", "kill", TASK, LOSS,
+        "        self.calls = getattr(self, 'calls', 0) + 1\n"
+        "        outputs = outputs * (1 + 0.001 * self.calls)\n" + LOSS,
+        "self.calls = getattr", "Lightning #17543; transformers #46628",
+    ),
+    Planted(
+        "a moving average that no checkpoint holds", "kill", MLP, FORWARD,
+        "        last = getattr(self, 'average', torch.zeros(()))\n"
+        "        self.average = 0.9 * last + 0.1 * inputs.detach().mean()\n"
+        "        inputs = inputs - self.average\n" + FORWARD,
+        "self.average = 0.9", "BatchNorm buffers not restored",
+    ),
+    Planted(
+        "mutable default argument", "kill", TASK,
+        "    def loss(self, outputs: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, int]:\n",
+        "    def loss(self, outputs: torch.Tensor, batch: Batch, seen: list = []) "
+        "-> tuple[torch.Tensor, int]:\n"
+        "        seen.append(len(outputs))\n"
+        "        outputs = outputs * (1 + 0.001 * len(seen))\n",
+        "seen.append(", "pylint W0102",
+    ),
+    Planted(
+        "a cache shared between runs", "rerun", PREPARE, FIT,
+        "        import tempfile\n"
+        "        cache = Path(tempfile.gettempdir()) / 'saigen-planted-cache.txt'\n"
+        "        times = int(cache.read_text()) if cache.exists() else 0\n"
+        "        cache.write_text(str(times + 1))\n"
+        "        pixels = train.columns[\"pixels\"][times % 50 :]\n",
+        "times = int(cache.read_text())",
+    ),
+    Planted(
+        "the folder's name decides", "path", PREPARE, FIT,
+        FIT + "        place = str(Path.cwd())\n"
+        "        pixels = pixels[len(place) % 50 :]\n",
+        "pixels = pixels[len(place)",
+    ),
+    Planted(
+        "the home decides", "path", PREPARE, FIT,
+        FIT + "        home = str(Path.home())\n        pixels = pixels[len(home) % 50 :]\n",
+        "home = str(Path.home())",
+    ),
+    Planted(
+        "the time zone decides", "locale", PREPARE, FIT,
+        FIT + "        import time\n        hours = time.timezone // 3600\n"
+        "        pixels = pixels[: len(pixels) + min(hours, -1)]\n",
+        "hours = time.timezone",
+    ),
+    Planted(
+        "the preferred encoding decides", "locale", PREPARE, FIT,
+        FIT + "        import locale\n        word = locale.getpreferredencoding()\n"
+        "        pixels = pixels[len(word) :]\n",
+        "word = locale.getpreferredencoding()", "PEP 597",
+    ),
+    Planted(
+        "the machine's name decides", "host", MLP, "        super().__init__()\n",
+        "        super().__init__()\n        import socket\n"
+        "        name = socket.gethostname()\n"
+        "        hidden = hidden + len(name) % 3 + (name == 'another-machine')\n",
+        "name = socket.gethostname()",
+    ),
+    Planted(
+        "a time budget", "rerun", PREPARE, FIT,
+        FIT + "        import time\n"
+        "        until, count = time.monotonic() + 0.02, 0\n"
+        "        while time.monotonic() < until:\n"
+        "            count += 1\n"
+        "        pixels = pixels[count % 97 :]\n",
+        "until, count = time.monotonic()",
+    ),
+)  # fmt: skip
