@@ -1,0 +1,271 @@
+"""The stages of dvc.yaml, one function each: what a person reads after dvc.yaml itself."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from saigen.digest import digest_bytes
+from saigen.files import write_json, write_whole
+from saigen.recipe import code, config, data, distribution, environment, randomness
+from saigen.recipe.callees import instantiate
+from saigen.recipe.compose import Composition, typed
+from saigen.recipe.layer import LAYERS, recipe_entry
+from saigen.recipe.schema import Config
+from saigen.records import circumstances, kept, ledger, runs
+from saigen.records.completion import complete
+from saigen.records.model_folder import MANIFEST, WEIGHTS, ModelFolder, open_model, write_model
+from saigen.records.predictions import predictions_csv
+from saigen.records.record import new_record, outcome_digest, read_record, write_record
+from saigen.refusal import Failure, Refusal
+from saigen.training import preparation, settings
+from saigen.training.prepared import FOLDER, Prepared, open_prepared
+from saigen.training.processes import Group
+
+MODEL = Path("model")
+RESULTS = Path("results")
+
+
+def prepare(composition: Composition, root: Path) -> dict[str, Any]:
+    """Stage `prepare`: the snapshot becomes prepared/. Returns its manifest."""
+    chosen = composition.config
+    steps = instantiate(chosen.prepare.preparation)
+    return preparation.prepare(chosen.data, chosen.prepare, steps, root, root / FOLDER)
+
+
+def train(
+    composition: Composition, root: Path, group: Group, say: Callable[[str], None]
+) -> Path | None:
+    """Stage `train`: prepared/ becomes runs/ID/model. Returns the run folder; None where this is
+    not rank 0.
+
+    The same recipe continues where it was interrupted, whatever the number of processes.
+    """
+    from saigen.training import loop
+
+    chosen = composition.config
+    switches = _set_switches(chosen)
+    prepared = open_prepared(root / FOLDER)
+    recipe = capture_recipe(composition, prepared, switches, root)
+    layers = recipe["layers"]
+    group.refuse_unless_same("recipe", {name: layers[name]["digest"] for name in LAYERS})
+    if not group.writes:
+        if not group.share(None):  # rank 0 says whether there is anything left to train
+            loop.train(chosen, prepared, None, group, say=say)
+        return None
+    with runs.claim(recipe["digest"], root / runs.RUNS) as folder:
+        record = _begin(folder, recipe, composition, root)
+        if record["outcome"]["weights"] and (folder / "model" / MANIFEST).is_file():
+            group.share(True)
+            return folder  # interrupted after training: only the evaluation is missing
+        group.share(False)
+        trained = loop.train(chosen, prepared, folder, group, say=say)
+        manifest = write_model(
+            folder / "model",
+            tensors=trained.tensors,
+            config=composition.values,
+            recipe=recipe,
+            fitted=prepared.folder / "fitted",
+        )
+        record["outcome"]["weights"] = {
+            "sha256": manifest["files"][WEIGHTS],
+            "initial": trained.initial_weights,
+            "step": trained.best_step,
+        }
+        record["outcome"]["trace"] = trained.trace
+        record["circumstances"]["training"] = trained.circumstances
+        record["circumstances"]["imported"] = circumstances.imported(root)
+        write_record(folder, record)
+    return folder
+
+
+def evaluate(folder: Path, root: Path) -> tuple[dict[str, Any], ledger.Standing | None]:
+    """Stage `evaluate`: the frozen evaluation split completes the record of a run.
+
+    Returns the record and, when the run was entered just now, what the ledger says of it. A run
+    that is complete already is measured again, and must give what its record says.
+    """
+    record = read_record(folder)
+    model = open_model(folder / "model")
+    chosen = typed(model.config, (), str(folder)).config
+    _set_switches(chosen)
+    prepared = open_prepared(root / FOLDER)
+    _refuse_other_data(record, prepared)
+    arrays = prepared.arrays("evaluation")
+    found, metrics = _measure(model, chosen, arrays)
+    table = predictions_csv(prepared.ids("evaluation"), found)
+    outcome = {
+        "metrics": metrics,
+        "predictions": {"sha256": digest_bytes(table), "rows": len(prepared.ids("evaluation"))},
+    }
+    if record["complete"]:
+        _refuse_other_outcome(folder, record, outcome)
+        return record, None
+    write_whole(folder / "predictions.csv", table)
+    record["outcome"].update(outcome)
+    record["outcome"]["digest"] = outcome_digest(record["outcome"])
+    record["circumstances"]["finished_at"] = circumstances.now()
+    return record, complete(folder, record)
+
+
+def predict(model_path: Path, source: Path) -> bytes:
+    """Predictions, as CSV, for the rows of a file in the snapshot's format.
+
+    The preparation that was fitted in training travels inside the model folder.
+    """
+    model = open_model(model_path)
+    chosen = typed(model.config, (), str(model_path)).config
+    _set_switches(chosen)
+    if not source.is_file():
+        raise Refusal(
+            "there is nothing to predict from",
+            where=str(source),
+            expected="a file in the snapshot's format",
+            got="no such file",
+            fix=f"name a file such as {chosen.data.snapshot}",
+        )
+    steps: preparation.Preparation = instantiate(chosen.prepare.preparation)
+    table = steps.read(source)
+    found, _ = _measure(model, chosen, steps.transform(table, model.fitted), measured=False)
+    return predictions_csv(table.ids, found)
+
+
+def publish_model(folder: Path, root: Path) -> None:
+    """Copy a run's model to model/, the output of the DVC stage `train`."""
+    shutil.rmtree(root / MODEL, ignore_errors=True)
+    shutil.copytree(folder / "model", root / MODEL)
+
+
+def publish_results(folder: Path, root: Path) -> None:
+    """Copy what a person or DVC wants to see of a run to results/."""
+    for name in ("record.json", "predictions.csv", "history.csv"):
+        write_whole(root / RESULTS / name, (folder / name).read_bytes())
+    write_json(root / RESULTS / "metrics.json", read_record(folder)["outcome"]["metrics"])
+
+
+def run_of_model(root: Path) -> Path:
+    """The run that made model/: the newest one with its recipe and its weights."""
+    model = open_model(root / MODEL)
+    for folder in reversed(runs.all_runs(root / runs.RUNS)):
+        record = read_record(folder)
+        weights = record["outcome"]["weights"] or {}
+        if (
+            record["recipe"]["digest"] == model.manifest["recipe"]
+            and weights.get("sha256") == model.manifest["files"][WEIGHTS]
+        ):
+            return folder
+    raise Refusal(
+        "the run that made this model is not here",
+        where=f"{runs.RUNS}/",
+        expected=f"a run of recipe {model.manifest['recipe'][:12]}",
+        got="no such run",
+        fix="run `dvc repro --force train`: the same recipe gives the same model",
+    )
+
+
+def capture_recipe(
+    composition: Composition, prepared: Prepared, switches: dict[str, Any], root: Path
+) -> dict[str, Any]:
+    """All six layers, as they stand before step 0."""
+    from saigen.training.streams import SCHEME
+
+    chosen = composition.config
+    layers = (
+        data.capture(prepared.manifest),
+        config.capture(composition.values),
+        code.capture(root),
+        environment.capture(
+            root,
+            switches,
+            chosen.hardware.device,
+            portable=chosen.agreement.name == "portable",
+        ),
+        randomness.capture(chosen.randomness, chosen.agreement, SCHEME),
+        distribution.capture(chosen.trainer, chosen.agreement, chosen.hardware),
+    )
+    return recipe_entry(layers)
+
+
+def _begin(
+    folder: Path, recipe: dict[str, Any], composition: Composition, root: Path
+) -> dict[str, Any]:
+    """Write the record as it stands before step 0, or take up the one of an interrupted start."""
+    surroundings = circumstances.capture(root, composition)
+    if (folder / "record.json").is_file():
+        record = read_record(folder)
+        record["circumstances"]["continued"].append(surroundings)
+    else:
+        record = new_record(folder.name, recipe, surroundings)
+        circumstances.keep_uncommitted(root, folder)
+        _keep(folder.parent, recipe, chosen=composition.config, root=root)
+    write_whole(folder / "config.yaml", composition.yaml.encode())
+    write_record(folder, record)
+    return record
+
+
+def _keep(runs_folder: Path, recipe: dict[str, Any], *, chosen: Config, root: Path) -> None:
+    """Keep what the digests of code and data stand for, so that `diff` can name a difference."""
+    layer = recipe["layers"]["data"]
+    kept.keep(runs_folder, root, recipe["layers"]["code"]["files"])
+    kept.keep(runs_folder, root, {chosen.data.snapshot: layer["snapshot"]["sha256"]})
+    kept.keep(runs_folder, root / FOLDER, layer["prepared"])
+
+
+def _set_switches(chosen: Config) -> dict[str, Any]:
+    settings.apply(chosen)
+    switches = settings.read_back()
+    settings.refuse_unless_set(chosen, switches)
+    return switches
+
+
+def _measure(
+    model: ModelFolder, chosen: Config, arrays: dict[str, np.ndarray], *, measured: bool = True
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    import torch
+
+    from saigen.training.evaluation import predict as forward
+
+    network = instantiate(chosen.model)
+    network.load_state_dict(model.weights())
+    device = torch.device(chosen.hardware.device)
+    task = instantiate(chosen.task)
+    found = forward(
+        network.to(device),
+        task,
+        instantiate(chosen.data.evaluation_dataset, arrays=arrays),
+        batch_examples=chosen.trainer.evaluation_batch_examples,
+        device=device,
+        precision=getattr(torch, chosen.trainer.precision),
+    )
+    return found, task.metrics(found, arrays) if measured else {}
+
+
+def _refuse_other_data(record: dict[str, Any], prepared: Prepared) -> None:
+    trained_on = record["recipe"]["layers"]["data"]["prepared"]
+    if trained_on != prepared.manifest["files"]:
+        raise Refusal(
+            "the prepared data is not what this run was made with, so its metrics would not be "
+            "comparable",
+            where=f"{FOLDER}/manifest.json",
+            expected=f"the files that the record of {record['run']} names",
+            got=", ".join(
+                name
+                for name in sorted(trained_on.keys() | prepared.manifest["files"].keys())
+                if trained_on.get(name) != prepared.manifest["files"].get(name)
+            ),
+            fix="prepare the data of that run again (`dvc checkout`), or train on this data",
+        )
+
+
+def _refuse_other_outcome(folder: Path, record: dict[str, Any], outcome: dict[str, Any]) -> None:
+    for part, value in outcome.items():
+        if record["outcome"][part] != value:
+            raise Failure(
+                "the same weights gave something else than the record says",
+                where=f"{folder.name}: outcome.{part}",
+                expected=str(record["outcome"][part]),
+                got=str(value),
+                fix="look for a difference of the machine: `saigen show` lists what was recorded",
+            )

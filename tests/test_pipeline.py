@@ -1,0 +1,179 @@
+"""The whole line, as a person runs it: real DVC, real processes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def stages_run(text: str) -> set[str]:
+    return {line.split("'")[1] for line in text.splitlines() if line.startswith("Running stage")}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A project in which `dvc repro` ran once."""
+    from conftest import copy_project
+
+    project = copy_project(tmp_path_factory.mktemp("line") / "project")
+    project.run("git", "init", "-q")
+    done = project.run("dvc", "repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert stages_run(done.stdout) == {"compose", "prepare", "train", "evaluate"}
+    return project
+
+
+def test_repro_ends_with_a_good_model_and_a_complete_record(made):
+    record = json.loads((made.root / "results/record.json").read_text())
+    assert record["complete"] is True
+    assert record["outcome"]["metrics"]["accuracy"] >= 0.97
+    assert set(record["recipe"]["layers"]) == {
+        "data", "config", "code", "environment", "randomness", "distribution",
+    }  # fmt: skip
+    metrics = json.loads((made.root / "results/metrics.json").read_text())
+    assert metrics == record["outcome"]["metrics"]
+
+
+def test_touching_nothing_runs_nothing_again(made):
+    done = made.run("dvc", "repro")
+    assert done.returncode == 0
+    assert stages_run(done.stdout) == set()
+    assert "up to date" in done.stdout
+
+
+def test_predict_on_the_evaluation_rows_equals_the_recorded_predictions_bit_for_bit(made):
+    ids = set((made.root / "prepared/evaluation/ids.txt").read_text().split())
+    head, *rows = (made.root / "data/digits.csv").read_text().splitlines(keepends=True)
+    chosen = [row for row in rows if row.split(",")[0] in ids]
+    # prediction knows no labels
+    unlabelled = [",".join([row.split(",")[0], *row.split(",")[2:]]) for row in [head, *chosen]]
+    (made.root / "new.csv").write_text("".join(unlabelled))
+    made.saigen("predict", "model", "new.csv", "--out", "new_predictions.csv")
+    recorded = (made.root / "results/predictions.csv").read_bytes()
+    assert (made.root / "new_predictions.csv").read_bytes() == recorded
+
+
+def test_a_row_is_predicted_alike_whatever_stands_around_it(made):
+    head, *rows = (made.root / "data/digits.csv").read_text().splitlines(keepends=True)
+    (made.root / "some.csv").write_text("".join([head, *rows[700:703]]))
+    (made.root / "all.csv").write_text("".join([head, *rows]))
+    some = made.saigen("predict", "model", "some.csv").splitlines()
+    everything = made.saigen("predict", "model", "all.csv").splitlines()
+    assert len(some) == 4
+    assert some[1:] == everything[701:704]
+
+
+def test_the_record_says_what_was_read_back_and_where_it_ran(made):
+    record = json.loads((made.root / "results/record.json").read_text())
+    environment = record["recipe"]["layers"]["environment"]
+    assert environment["switches"]["deterministic_algorithms"] is True
+    assert environment["switches"]["python_hash_seed"] == "0"
+    assert environment["switches"]["intra_op_threads"] == 1
+    assert environment["switches"]["instruction_set"] in {"DEFAULT", "AVX2", "AVX512"}
+    assert environment["packages"]["torch"].startswith("2.13.0")
+    assert record["circumstances"]["machine"]["container"] == "none"
+    assert record["circumstances"]["folder"] == str(made.root)
+    # no digest may depend on a place or a time
+    recipe = json.dumps(record["recipe"])
+    assert str(made.root) not in recipe
+    assert record["circumstances"]["machine"]["kernel"] not in recipe
+
+
+def test_a_changed_learning_rate_trains_and_evaluates_but_does_not_prepare(made):
+    path = made.root / "conf/optimizer/adamw.yaml"
+    before = path.read_text()
+    path.write_text(before.replace("lr: 0.003", "lr: 0.004"))
+    try:
+        done = made.run("dvc", "repro")
+        assert done.returncode == 0, done.stderr
+        assert stages_run(done.stdout) == {"compose", "train", "evaluate"}
+    finally:
+        path.write_text(before)
+
+
+def test_two_copies_in_different_circumstances_give_the_same_bits(tmp_path, project_at):
+    places = (tmp_path / "a", tmp_path / "quite" / "another" / "and" / "longer" / "place")
+    circumstances = (
+        {"TZ": "Asia/Tokyo", "LANG": "C", "HOME": "/nowhere", "PYTHONHASHSEED": "7"},
+        {
+            "TZ": "America/Lima",
+            "LANG": "C.UTF-8",
+            "HOME": str(tmp_path),
+            "PYTHONHASHSEED": "random",
+        },
+    )
+    masks, records, projects = (0o022, 0o077), [], [project_at(place) for place in places]
+    busy = None
+    for project, env, mask in zip(projects, circumstances, masks, strict=True):
+        old = os.umask(mask)
+        try:
+            project.saigen("prepare", env=env)
+            project.saigen("train", "trainer.max_epochs=3", env=env)
+        finally:
+            os.umask(old)
+        record = next((project.root / "runs").glob("*/record.json"))
+        records.append((record.parent, json.loads(record.read_text())))
+        if busy is None:
+            busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    busy.kill()
+    busy.wait()
+    (first_folder, first), (second_folder, second) = records
+    assert first["recipe"]["digest"] == second["recipe"]["digest"]
+    assert first["outcome"]["digest"] == second["outcome"]["digest"]
+    weights = "model/weights.safetensors"
+    assert (first_folder / weights).read_bytes() == (second_folder / weights).read_bytes()
+    assert first["circumstances"]["folder"] != second["circumstances"]["folder"]
+
+
+def test_the_same_recipe_again_is_entered_as_made_again(prepared_project):
+    once = prepared_project.saigen("train", "debug=two_steps")
+    twice = prepared_project.saigen("train", "debug=two_steps")
+    assert "made for the first time" in once
+    assert "made again, identical (2nd time)" in twice
+    assert len(list((prepared_project.root / "runs").glob("*/record.json"))) == 2
+
+
+def test_another_outcome_of_one_recipe_is_a_violation_said_at_once(prepared_project):
+    prepared_project.saigen("train", "debug=two_steps")
+    ledger = prepared_project.root / "runs/ledger.jsonl"
+    from saigen.digest import canonical_json, digest_value
+
+    entry = json.loads(ledger.read_text())
+    entry["outcome"] = "0" * 64
+    entry["digest"] = digest_value({k: v for k, v in entry.items() if k != "digest"})
+    ledger.write_text(canonical_json(entry) + "\n")
+    done = prepared_project.run(sys.executable, "-m", "saigen", "train", "debug=two_steps")
+    assert done.returncode == 1
+    assert "VIOLATION: the same recipe gave another outcome in" in done.stderr
+
+
+def test_a_run_keeps_what_git_does_not_have(prepared_project):
+    project = prepared_project
+    project.run("git", "init", "-q")
+    (project.root / ".gitignore").write_text("/.saigen/\n/runs/\n/prepared/\n/data/\n.env\n")
+    project.run("git", "add", "-A")
+    author = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    assert project.run("git", *author, "commit", "-qm", "all").returncode == 0
+    with (project.root / "src/project/data.py").open("a") as file:
+        file.write("# not committed\n")
+    (project.root / "src/project/new.py").write_text('"""New."""\n')
+    (project.root / ".env").write_text("TOKEN=secret-of-mine\n")
+    project.saigen("train", "debug=two_steps", env={"SECRET_TOKEN": "secret-of-mine"})
+    folder = next((project.root / "runs").glob("*/record.json")).parent
+    record = json.loads((folder / "record.json").read_text())
+    assert "# not committed" in (folder / "code.patch").read_text()
+    assert (folder / "untracked/src/project/new.py").is_file()
+    assert list(record["circumstances"]["git"]["untracked"]) == ["src/project/new.py"]
+    written = [path for path in folder.rglob("*") if path.is_file()]
+    assert all(b"secret-of-mine" not in path.read_bytes() for path in written)
+
+
+def test_help_and_runs_answer_without_importing_torch(prepared_project):
+    for verb in ("--help", "runs"):
+        done = prepared_project.run(sys.executable, "-X", "importtime", "-m", "saigen", verb)
+        assert done.returncode == 0
+        assert "saigen.cli" in done.stderr
+        assert "torch" not in done.stderr
+        assert "hydra" not in done.stderr
