@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# The image: `image.sh build`, `image.sh run COMMAND...` (make image, make shell, make in-container),
+# and `image.sh export ARCHIVE`, an OCI archive whose digest is the same for the same commit.
+#
+# SAIGEN_BUILD_FLAGS and SAIGEN_RUN_FLAGS go to docker as they are (--network=host, --build-arg ...);
+# DOCKER names the client; SAIGEN_COMPRESSION (gzip, zstd, uncompressed) is for the archive.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+docker=${DOCKER:-docker}
+variant=${VARIANT:-cpu}
+image=saigen:$variant
+. docker/uv.sh
+
+"$docker" info >/dev/null 2>&1 || refuse "no Docker engine answers" "$docker info" \
+    "a running engine this user may speak to" "$("$docker" info 2>&1 | tail -n 1)" \
+    "start Docker, or work on the host: make train"
+
+build() {
+    local inputs=.saigen/build-$variant commit python user=()
+    "$docker" buildx version >/dev/null 2>&1 || refuse "BuildKit's client is missing" \
+        "$docker buildx version" "docker-buildx" "none" "install docker-buildx (docker-buildx-plugin)"
+    python=$(command -v python3) || refuse "no Python 3" PATH "python3" "none" "install python3"
+    "$python" -EsB docker/build_inputs.py "docker/lock-$variant.txt" "$inputs"
+    commit=$(git rev-parse HEAD)
+    [ "$(id -u)" = 0 ] || user=(--build-arg "UID=$(id -u)" --build-arg "GID=$(id -g)")
+    git diff --quiet HEAD -- || commit=$commit-changed
+    # Tracked files alone, with normalised modes: the same commit is the same context, whatever
+    # else lies in the folder and whatever the umask of the clone was.
+    git ls-files -z | while IFS= read -r -d '' file; do [ -e "$file" ] && printf '%s\0' "$file"; done |
+        tar --null --files-from - --sort=name --owner=0 --group=0 --numeric-owner \
+            --mode='u=rwX,go=rX' --mtime="@$(git log -1 --format=%ct)" -cf - |
+        SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) "$docker" buildx build --progress=plain \
+            --build-arg "VARIANT=$variant" "${user[@]}" \
+            --build-arg "COMMIT=$commit" \
+            --build-arg "LOCK_SHA256=$(sha256sum <"docker/lock-$variant.txt" | cut -d' ' -f1)" \
+            --build-context "wheels=$inputs/wheels" \
+            --secret "id=pip_conf,src=$inputs/pip.conf" \
+            --secret "id=certificates,src=$inputs/certificates.crt" \
+            --provenance=false ${SAIGEN_BUILD_FLAGS:-} "$@" -
+    # --provenance=false: an attestation holds the time of the build
+}
+
+# Uncompressed, because compressing 1 GB for the engine next door costs a minute.
+load() { build --output "type=image,name=$image,compression=uncompressed" "$@"; }
+
+run() {
+    local flags=(--rm --user "$(id -u):$(id -g)" --read-only --tmpfs /tmp:rw,exec,mode=1777
+        --cap-drop ALL --security-opt no-new-privileges --shm-size 1g
+        --volume "$PWD:/workspace" --env HOME=/workspace/.saigen/home)
+    local common
+    mkdir -p .saigen/home
+    "$docker" image inspect "$image" >/dev/null 2>&1 || load
+    # the record names the image it ran in; an image cannot know its own digest
+    flags+=(--env "SAIGEN_IMAGE_ID=$("$docker" image inspect -f '{{.Id}}' "$image")"
+        --env "SAIGEN_IMAGE_DIGEST=$("$docker" image inspect -f '{{join .RepoDigests " "}}' "$image")")
+    # a worktree keeps its history elsewhere
+    common=$(git rev-parse --path-format=absolute --git-common-dir)
+    [[ $common == "$PWD"/* ]] || flags+=(--volume "$common:$common")
+    [ ! -t 0 ] || flags+=(--interactive --tty)
+    if [ "$variant" = cuda ] && nvidia-smi -L >/dev/null 2>&1; then
+        flags+=(--gpus all)
+    fi
+    exec "$docker" run "${flags[@]}" ${SAIGEN_RUN_FLAGS:-} "$image" "$@"
+}
+
+case ${1:-} in
+    build) shift && load "$@" ;;
+    export) shift && build --output "type=oci,dest=$1,compression=${SAIGEN_COMPRESSION:-gzip}" "${@:2}" ;;
+    run) shift && run "$@" ;;
+    *) echo "usage: docker/image.sh build [FLAG...] | export ARCHIVE [FLAG...] | run COMMAND..." >&2 && exit 2 ;;
+esac
