@@ -1,0 +1,90 @@
+"""What the trace adds to a step: python bench/trace_row.py [--rounds N].
+
+A row (ids, loss, fingerprints of gradients, weights and optimizer state) against a step of the bare
+loop, both in processor time and taken in turn, for the cases of bench/peers.py.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from peers import CASES, LEAST_ROUNDS, ROOT, private, processor, spread, work_of
+
+ROWS = 256
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument("--rounds", type=int, default=9)
+    rounds = parser.parse_args().rounds
+    assert rounds >= LEAST_ROUNDS, f"at least {LEAST_ROUNDS} rounds"
+    os.chdir(ROOT)
+    from saigen.recipe.compose import compose
+    from saigen.training import settings
+
+    config = compose(()).config
+    settings.start_again_if_needed(config)
+    import loops
+    import torch
+
+    settings.apply(config)
+    print(f"{processor()}, load {os.getloadavg()[0]:.1f}; torch {torch.__version__}, 1 thread")
+    print(f"processor time; median of {rounds} rounds (least .. most)")
+    for case in CASES.values():
+        with tempfile.TemporaryDirectory(dir=private()) as folder:
+            work = work_of(case, Path(folder))
+            add = row(work, Path(folder))
+            loops.plain(work)
+            rows, shares = [], []
+            for _ in range(rounds):
+                step = loops.plain(work).processor
+                rows.append(add())
+                shares.append(rows[-1] / step)
+        print(f"  {case.text}: {spread([1e6 * t for t in rows], 0).strip()} us a row,", end="")
+        print(f" {statistics.median(shares):.1%} of a bare step ({min(shares):.1%} .. ", end="")
+        print(f"{max(shares):.1%})")
+    print(f"again: python {' '.join(sys.argv)}")
+
+
+def row(work: Any, folder: Path) -> Any:
+    """Measure ROWS rows of a model that has stepped once; the files come along as they would."""
+    import numpy as np
+    import torch
+
+    from saigen.recipe.callees import instantiate
+    from saigen.training.flat import FlatModel
+    from saigen.training.sums import Sums
+    from saigen.training.trace import Trace
+
+    flat = FlatModel(work.model(), lambda *_: "all", scalars=3, multiple=64)
+    held = list(flat.groups(one_tensor=True)["all"].values())
+    optimizer = instantiate(work.config.optimizer, params=held)
+    optimizer.step()
+    sums = Sums(flat.scalars)
+    sums.put(torch.tensor(1.0), 1, asked_to_stop=False)
+    trace = Trace(
+        folder,
+        gradients=flat.gradients,
+        weights=flat.weights,
+        sums=sums,
+        flush_steps=work.config.tracking.trace_flush_steps,
+        resumed_at=0,
+    )
+    samples = np.arange(work.config.trainer.batch_examples)
+
+    def add() -> float:
+        start = time.process_time()
+        for step in range(ROWS):
+            trace.add(step, samples, optimizer)
+        return (time.process_time() - start) / ROWS
+
+    return add
+
+
+if __name__ == "__main__":
+    main()
