@@ -1,6 +1,6 @@
 """What fingerprints of weights and gradients add to a step: python bench/fingerprint.py.
 
-The same step, alternately without and with the four lanes that a trace row holds of them.
+The same step, alternately without and with the two numbers that a trace row holds of them.
 """
 
 import platform
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from saigen.training.fingerprint import fingerprints, on_host
+from saigen.training.fingerprint import Fingerprint
 from saigen.training.flat import FlatModel
 from saigen.training.stepping import bare_step
 
@@ -38,7 +38,7 @@ class Work:
         held = self.flat.groups(one_tensor=True)["all"]
         self.optimizer_step = bare_step(torch.optim.AdamW(held.values(), lr=1e-3, fused=True))
         self.x, self.y = torch.randn(batch, widths[0]), torch.randint(widths[-1], (batch,))
-        self.traced = [fingerprints(t, lanes=2) for t in (self.flat.gradients, self.flat.weights)]
+        self.traced = [Fingerprint(t) for t in (self.flat.gradients, self.flat.weights)]
 
     def step(self) -> None:
         self.flat.leaf.zero_()
@@ -47,8 +47,9 @@ class Work:
             self.optimizer_step()
 
     def fingerprint(self) -> None:
-        for traced in self.traced:
-            on_host(traced)
+        """As a trace row has them: one of the two with signs, by turns."""
+        for number, traced in enumerate(self.traced):
+            traced.read(signs=number == 0)
 
     def round(self, steps: int, *, traced: bool) -> float:
         """Seconds a step."""

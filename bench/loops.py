@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from saigen.recipe.callees import function, instantiate
+from saigen.recipe.callables.callees import function, instantiate
 from saigen.recipe.schema import Config
 from saigen.training.evaluation import predict
 from saigen.training.loop import build_model, train

@@ -51,7 +51,7 @@ def main() -> None:
     chosen = parser.parse_args()
     assert chosen.rounds >= LEAST_ROUNDS, f"at least {LEAST_ROUNDS} rounds"
     os.chdir(ROOT)
-    from saigen.recipe.compose import compose
+    from saigen.recipe.composer.compose import compose
     from saigen.training import settings
 
     config = compose(()).config
@@ -118,8 +118,8 @@ def work_of(case: Case, folder: Path) -> "loops.Work":  # noqa: F821
     import torch
     from torch.nn import functional
 
-    from saigen.recipe.callees import instantiate
-    from saigen.recipe.compose import compose
+    from saigen.recipe.callables.callees import instantiate
+    from saigen.recipe.composer.compose import compose
     from saigen.training import preparation
     from saigen.training.prepared import open_prepared
 

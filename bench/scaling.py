@@ -21,9 +21,13 @@ from typing import Any
 from peers import ROOT, TEXT, Case, private, processor, spread, work_of
 
 LEAST_ROUNDS = 7
-BOUND = Case(
-    "transformer of 102,285 weights, batch 256 in 2 microbatches",
-    (TEXT, "trainer.batch_examples=256", "trainer.microbatches=2", "trainer.max_steps=30"),
+SPLIT = (TEXT, "trainer.microbatches=2")
+SPEED = tuple(
+    Case(
+        f"transformer of 102,285 weights, batch {batch:,} in 2 microbatches",
+        (*SPLIT, f"trainer.batch_examples={batch}", f"trainer.max_steps={steps}"),
+    )
+    for batch, steps in ((1024, 25), (256, 100))
 )
 LARGE = ("model.hidden=131072", "trainer.max_steps=4")
 LARGE_BYTES = 4 * (65 * 131072 + 131073 * 10)
@@ -36,7 +40,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     assert rounds >= LEAST_ROUNDS, f"at least {LEAST_ROUNDS} rounds"
     os.chdir(ROOT)
-    from saigen.recipe.compose import compose
+    from saigen.recipe.composer.compose import compose
     from saigen.training import settings
 
     config = compose(()).config
@@ -46,41 +50,47 @@ def main() -> None:
     settings.apply(config)
     print(f"{processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; ", end="")
     print(f"torch {torch.__version__}, 1 thread a process")
-    with tempfile.TemporaryDirectory(dir=private()) as folder:
-        speed(work_of(BOUND, Path(folder)), rounds)
+    for case in SPEED:
+        with tempfile.TemporaryDirectory(dir=private()) as folder:
+            speed(case.text, work_of(case, Path(folder)), rounds)
     with tempfile.TemporaryDirectory(dir=private()) as folder:
         memory(work_of(Case("", LARGE), Path(folder)))
     print(f"load {os.getloadavg()[0]:.1f} at the end; again: python {' '.join(sys.argv)}")
 
 
-def speed(work: Any, rounds: int) -> None:
+def speed(text: str, work: Any, rounds: int) -> None:
     """Alternate one process and two; the ratio is taken within a round."""
-    one, two = [], []
+    one, two, beside = [], [], []
     for _ in range(rounds):
-        one.append(ranks(work, 1))
-        two.append(ranks(work, 2))
+        one += ranks(work, 1)
+        two += ranks(work, 2)
+        beside.append(max(ranks(work, 1, runs=2)))
     ratios = [a / b for a, b in zip(one, two, strict=True)]
-    print(f"\n{BOUND.text}; median of {rounds} rounds (least .. most)")
+    limits = [2 * a / b for a, b in zip(one, beside, strict=True)]
+    print(f"\n{text}; median of {rounds} rounds (least .. most)")
     print(f"  one process   {spread([1e3 * t for t in one], 1)} ms a step")
     print(f"  two processes {spread([1e3 * t for t in two], 1)} ms a step")
     print(f"  as fast       {spread(ratios, 2)} times")
+    print(f"  two runs side by side that share nothing would be {spread(limits, 2).strip()} times")
 
 
-def ranks(work: Any, world: int) -> float:
-    """Seconds a step of rank 0, in as many fresh processes as the run has."""
+def ranks(work: Any, world: int, *, runs: int = 1) -> list[float]:
+    """Seconds a step of each run's rank 0; the runs train at once, in fresh processes."""
     fork = multiprocessing.get_context("fork")
     answers: Any = fork.SimpleQueue()
-    with tempfile.TemporaryDirectory(dir=work.folder) as meeting:
-        started = [
-            fork.Process(target=_rank, args=(work, rank, world, meeting, answers))
-            for rank in range(world)
-        ]
+    with tempfile.TemporaryDirectory(dir=work.folder) as folder:
+        started = []
+        for run in range(runs):
+            meeting = f"{folder}/rendezvous-{run}"
+            for rank in range(world):
+                arguments = (work, rank, world, meeting, answers)
+                started.append(fork.Process(target=_rank, args=arguments))
         for process in started:
             process.start()
         for process in started:
             process.join()
         assert all(process.exitcode == 0 for process in started)
-        return float(answers.get())
+        return [float(answers.get()) for _ in range(runs)]
 
 
 def _rank(work: Any, rank: int, world: int, meeting: str, answers: Any) -> None:
@@ -91,7 +101,7 @@ def _rank(work: Any, rank: int, world: int, meeting: str, answers: Any) -> None:
     os.environ |= {
         "RANK": str(rank),
         "WORLD_SIZE": str(world),
-        "SAIGEN_RENDEZVOUS": f"file://{meeting}/rendezvous",
+        "SAIGEN_RENDEZVOUS": f"file://{meeting}",
         "GLOO_SOCKET_IFNAME": "lo",
     }
     group = join("cpu", work.config.trainer.microbatches, 60.0)

@@ -24,7 +24,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     assert rounds >= LEAST_ROUNDS, f"at least {LEAST_ROUNDS} rounds"
     os.chdir(ROOT)
-    from saigen.recipe.compose import compose
+    from saigen.recipe.composer.compose import compose
     from saigen.training import settings
 
     config = compose(()).config
@@ -38,25 +38,30 @@ def main() -> None:
     for case in CASES.values():
         with tempfile.TemporaryDirectory(dir=private()) as folder:
             work = work_of(case, Path(folder))
-            add = row(work, Path(folder))
+            add, look = row(work, Path(folder))
             loops.plain(work)
-            rows, shares = [], []
+            rows, shares, prints = [], [], []
             for _ in range(rounds):
                 step = loops.plain(work).processor
                 rows.append(add())
                 shares.append(rows[-1] / step)
+                prints.append(look() / step)
         print(f"  {case.text}: {spread([1e6 * t for t in rows], 0).strip()} us a row,", end="")
         print(f" {statistics.median(shares):.1%} of a bare step ({min(shares):.1%} .. ", end="")
-        print(f"{max(shares):.1%})")
+        print(f"{max(shares):.1%}); fingerprints of weights and gradients alone ", end="")
+        print(f"{statistics.median(prints):.1%}")
     print(f"again: python {' '.join(sys.argv)}")
 
 
 def row(work: Any, folder: Path) -> Any:
-    """Measure ROWS rows of a model that has stepped once; the files come along as they would."""
+    """Two measurements of a model that has stepped once: of ROWS rows, the files come along as they
+    would, and of as many fingerprints of weights and gradients.
+    """
     import numpy as np
     import torch
 
-    from saigen.recipe.callees import instantiate
+    from saigen.recipe.callables.callees import instantiate
+    from saigen.training.fingerprint import Fingerprint
     from saigen.training.flat import FlatModel
     from saigen.training.sums import Sums
     from saigen.training.trace import Trace
@@ -69,8 +74,8 @@ def row(work: Any, folder: Path) -> Any:
     sums.put(torch.tensor(1.0), 1, asked_to_stop=False)
     trace = Trace(
         folder,
-        gradients=flat.gradients,
-        weights=flat.weights,
+        gradients=Fingerprint(flat.gradients),
+        weights=Fingerprint(flat.weights),
         sums=sums,
         flush_steps=work.config.tracking.trace_flush_steps,
         resumed_at=0,
@@ -83,7 +88,16 @@ def row(work: Any, folder: Path) -> Any:
             trace.add(step, samples, optimizer)
         return (time.process_time() - start) / ROWS
 
-    return add
+    traced = [Fingerprint(flat.gradients), Fingerprint(flat.weights)]
+
+    def look() -> float:
+        start = time.process_time()
+        for step in range(ROWS):
+            for number, fingerprint in enumerate(traced):
+                fingerprint.read(signs=step % 2 == number)
+        return (time.process_time() - start) / ROWS
+
+    return add, look
 
 
 if __name__ == "__main__":

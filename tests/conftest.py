@@ -36,6 +36,14 @@ os.environ.update(
 )
 
 
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Tell the score of the fault bench below everything else."""
+    from faults.score import summary
+
+    if line := summary(terminalreporter.stats):
+        terminalreporter.write_sep("=", line)
+
+
 class Project:
     """A copy of the project in a folder of its own."""
 
@@ -133,11 +141,23 @@ def project_at() -> Callable[[Path], Project]:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory, _prepared_once: Path) -> Iterator[Any]:
     """A prepared project in which runs are started, killed and started again."""
+    project = copy_project(tmp_path_factory.mktemp("lab") / "project")
+    shutil.copytree(_prepared_once, project.root / "prepared")
+    yield from _lab_in(project)
+
+
+@pytest.fixture(scope="module")
+def text_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The same with the text of the sums prepared."""
+    project = copy_project(tmp_path_factory.mktemp("lab") / "project")
+    project.saigen("prepare", "experiment=transformer_text")
+    yield from _lab_in(project)
+
+
+def _lab_in(project: Project) -> Iterator[Any]:
     from lab import Lab
     from zygote import Zygote
 
-    project = copy_project(tmp_path_factory.mktemp("lab") / "project")
-    shutil.copytree(_prepared_once, project.root / "prepared")
     zygote = Zygote(project.root / "src")
     yield Lab(project, zygote)
     zygote.close()

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from saigen.digest import digest_bytes
-from saigen.training.clipping import mean_and_clip
+from saigen.training.clipping import Clipping
 from saigen.training.flat import FlatModel
 from saigen.training.reduction import Reduction
 from saigen.training.streams import Streams
@@ -53,7 +53,7 @@ def outcome(microbatches, rank, world, processes=None):
             reduction.end_microbatch(microbatch)
         reduction.end_step()
         with torch.no_grad():
-            mean_and_clip(flat.gradients, flat.scalars[1].item(), 1.0)
+            Clipping(flat.gradients, 1.0).mean_and_clip(flat.scalars[1].item())
             flat.weights[0].sub_(flat.gradients[0], alpha=0.1)  # an optimizer imports the compiler
         seen += b"".join(t.detach().numpy().tobytes() for t in (flat.scalars, *flat.gradients))
     seen += b"".join(t.numpy().tobytes() for t in flat.tensors().values())

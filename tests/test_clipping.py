@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from saigen.training.clipping import mean_and_clip, norm_of
+from saigen.training.clipping import Clipping
 
 
 def gradient(elements, seed=0):
@@ -17,33 +17,33 @@ def test_clipping_agrees_with_torch(elements):
     ours, theirs = gradient(elements), torch.nn.Parameter(torch.zeros(elements))
     theirs.grad = ours.clone() / 8
     torch.nn.utils.clip_grad_norm_([theirs], 0.01)
-    mean_and_clip([ours], 8.0, 0.01)
+    Clipping([ours], 0.01).mean_and_clip(8.0)
     assert torch.allclose(ours, theirs.grad, rtol=1e-5, atol=0)
 
 
 def test_a_short_gradient_is_only_divided():
     ours = gradient(100)
     expected = ours / 4
-    mean_and_clip([ours], 4.0, 1e6)
+    Clipping([ours], 1e6).mean_and_clip(4.0)
     assert torch.equal(ours, expected)
 
 
 def test_without_a_limit_the_mean_is_the_quotient():
     ours = gradient(100)
     expected = ours / 3
-    mean_and_clip([ours], 3.0, None)
+    Clipping([ours], None).mean_and_clip(3.0)
     assert torch.equal(ours, expected)
 
 
 def test_the_norm_does_not_depend_on_the_order_of_the_tensors():
     parts = [gradient(9000, seed) for seed in range(5)]
-    assert norm_of(parts) == norm_of(parts[::-1])
+    assert Clipping(parts, 1.0).norm() == Clipping(parts[::-1], 1.0).norm()
 
 
 def test_a_gradient_that_is_not_a_number_stays_visible():
     ours = torch.tensor([1.0, math.nan])
-    mean_and_clip([ours], 1.0, 1.0)
+    Clipping([ours], 1.0).mean_and_clip(1.0)
     assert ours.isnan().all()
     ours = torch.tensor([1.0, math.inf])
-    mean_and_clip([ours], 1.0, 1.0)
+    Clipping([ours], 1.0).mean_and_clip(1.0)
     assert ours.isnan().any()

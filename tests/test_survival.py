@@ -13,20 +13,27 @@ MODELS = {
     "mlp": (),
     "cnn": ("model=cnn", "model.channels=4"),
     "cnn_augmented": ("experiment=cnn_augmented", "model.channels=4"),
+    "transformer": ("experiment=transformer_text", "model.width=32", "model.hidden=64"),
 }
 
 
 @pytest.fixture(scope="module")
-def expected(lab):
+def expected():
     """The outcome of each model in one process, uninterrupted; made once."""
     made: dict[str, str] = {}
 
-    def of(model: str) -> str:
+    def of(lab, model: str) -> str:
         if model not in made:
             made[model] = lab.train((*SHORT, *MODELS[model]))["outcome"]["digest"]
         return made[model]
 
     return of
+
+
+@pytest.fixture
+def lab_of(request):
+    """The lab in which a model's data is prepared."""
+    return lambda model: request.getfixturevalue("text_lab" if model == "transformer" else "lab")
 
 
 def layouts(full: bool):
@@ -37,9 +44,9 @@ def layouts(full: bool):
     return chosen
 
 
-def check(lab, expected, model, processes, workers, killed):
-    overrides = (*SHORT, *MODELS[model])
-    digest = expected(model)
+def check(lab_of, expected, model, processes, workers, killed):
+    lab, overrides = lab_of(model), (*SHORT, *MODELS[model])
+    digest = expected(lab, model)
     if killed:
         attempt = lab.start(overrides, processes=processes, workers=workers)
         time.sleep(random.uniform(0.3, 1.2))
@@ -49,24 +56,24 @@ def check(lab, expected, model, processes, workers, killed):
     assert record["circumstances"]["training"]["processes"] == processes
 
 
-@pytest.mark.parametrize("model", ["mlp", "cnn_augmented"])
+@pytest.mark.parametrize("model", ["mlp", "cnn_augmented", "transformer"])
 @pytest.mark.parametrize(("processes", "workers", "killed"), layouts(full=False))
 def test_processes_workers_and_kills_leave_no_mark(
-    lab, expected, model, processes, workers, killed
+    lab_of, expected, model, processes, workers, killed
 ):
-    check(lab, expected, model, processes, workers, killed)
+    check(lab_of, expected, model, processes, workers, killed)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize(("processes", "workers", "killed"), layouts(full=True))
-def test_the_whole_matrix_leaves_no_mark(lab, expected, model, processes, workers, killed):
-    check(lab, expected, model, processes, workers, killed)
+def test_the_whole_matrix_leaves_no_mark(lab_of, expected, model, processes, workers, killed):
+    check(lab_of, expected, model, processes, workers, killed)
 
 
 def survive(lab, expected, model, kills, rng):
     overrides = (*SHORT, *MODELS[model])
-    digest = expected(model)
+    digest = expected(lab, model)
     for _ in range(kills):
         processes, workers = rng.choice((1, 2, 3, 4)), rng.choice((0, 0, 1))
         attempt = lab.start(overrides, processes=processes, workers=workers)
@@ -95,7 +102,7 @@ def test_a_run_killed_in_its_evaluation_is_finished_by_several_processes(lab, ex
     """Training is done, so there is nothing left to share: only rank 0 goes on."""
     import json
 
-    digest = expected("mlp")
+    digest = expected(lab, "mlp")
     record = lab.newest()
     path = lab.project.root / "runs" / record["run"] / "record.json"
     record["complete"] = False

@@ -9,14 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saigen.refusal import Failure, Refusal
-from saigen.training.fingerprint import BLOCK, Fingerprint, fingerprints, odd_multipliers, on_host
+from saigen.training.fingerprint import BLOCK, Fingerprint, odd_multipliers
+from saigen.training.flat import FlatModel
 from saigen.training.sums import Sums
 from saigen.training.trace import Trace
 from saigen.training.trace_file import HEADER_BYTES, ROW, first_difference, read_trace
 
 
-def lanes(tensor, offset=0):
-    return Fingerprint(tensor, lanes=2, offset=offset).on_host()
+def digest(*tensors, signs=False, offset=0):
+    return Fingerprint(tensors, offset=offset).read(signs=signs)
 
 
 def random_floats(n, seed=0):
@@ -24,64 +25,71 @@ def random_floats(n, seed=0):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 511), st.integers(0, 31))
-def test_any_single_flipped_bit_changes_the_fingerprint(place, bit):
+@given(st.integers(0, 511), st.integers(0, 31), st.booleans())
+def test_any_single_flipped_bit_changes_the_fingerprint(place, bit, signs):
     tensor = random_floats(512)
-    before = lanes(tensor)
+    before = digest(tensor, signs=signs)
     tensor.view(torch.int32)[place] ^= -(2**31) if bit == 31 else 1 << bit
-    assert lanes(tensor) != before
+    assert digest(tensor, signs=signs) != before
 
 
-def test_order_and_sign_change_the_fingerprint():
+@pytest.mark.parametrize("signs", [False, True])
+def test_order_and_sign_change_the_fingerprint(signs):
     tensor = random_floats(512)
-    assert lanes(tensor) != lanes(tensor.flip(0))
-    assert lanes(tensor) != lanes(-tensor)
+    assert digest(tensor, signs=signs) != digest(tensor.flip(0), signs=signs)
+    assert digest(tensor, signs=signs) != digest(-tensor, signs=signs)
     swapped = tensor.clone()
     swapped[[10, 300]] = tensor[[300, 10]]
-    assert lanes(swapped) != lanes(tensor)
+    assert digest(swapped, signs=signs) != digest(tensor, signs=signs)
 
 
 def test_an_even_number_of_signs_in_upper_halves_is_seen():
-    # 2 * 2^63 = 0 modulo 2^64: what the first lane alone would miss, as -0.0 for 0.0
-    tensor = torch.zeros(8)
-    flipped = tensor.clone()
-    flipped[[1, 3]] = -0.0
-    assert lanes(tensor)[0] == lanes(flipped)[0]
-    assert lanes(tensor) != lanes(flipped)
+    # 2 * 2^63 = 0 modulo 2^64: what the plain sum misses, as -0.0 for 0.0
+    tensor = torch.zeros(512)
+    for seed in range(20):
+        places = np.random.default_rng(seed).choice(256, 2 * seed + 2, replace=False)
+        flipped = tensor.clone()
+        flipped[2 * places + 1] = -0.0
+        assert digest(tensor) == digest(flipped)
+        assert digest(tensor, signs=True) != digest(flipped, signs=True)
 
 
 def test_zeros_ones_and_sevens_differ():
-    seen = {lanes(torch.full((256,), value)) for value in (0.0, 1.0, 7.0)}
+    seen = {digest(torch.full((256,), value)) for value in (0.0, 1.0, 7.0)}
     assert len(seen) == 3
 
 
-def test_shards_add_up_to_the_whole():
+@pytest.mark.parametrize("signs", [False, True])
+def test_shards_add_up_to_the_whole(signs):
     tensor = random_floats(2 * BLOCK * 3 + 64)
     cut = 2 * BLOCK * 2  # float32 elements; a multiple of BLOCK words
-    first, second = lanes(tensor[:cut]), lanes(tensor[cut:], offset=cut // 2)
-    whole = tuple((a + b) % 2**64 for a, b in zip(first, second, strict=True))
-    assert whole == lanes(tensor)
+    first = digest(tensor[:cut], signs=signs)
+    second = digest(tensor[cut:], signs=signs, offset=cut // 2)
+    assert (first + second) % 2**64 == digest(tensor, signs=signs)
 
 
 def test_several_tensors_are_not_confused_with_each_other():
     one, other = random_floats(64, 1), random_floats(64, 2)
-    forward = on_host(fingerprints([one, other], lanes=2))
-    assert forward != on_host(fingerprints([other, one], lanes=2))
+    assert digest(one, other) != digest(other, one)
 
 
-def test_the_form_for_devices_gives_the_same_lanes():
+def test_equal_bits_of_another_form_have_another_fingerprint():
+    of = [
+        FlatModel(model, lambda *_: "all", scalars=3, multiple=64)
+        for model in (torch.nn.Linear(8, 2, bias=False), torch.nn.Linear(2, 8, bias=False))
+    ]
+    for flat in of:
+        torch.nn.init.ones_(flat.weights[0])
+    one, other = (Fingerprint(flat.weights, salt=flat.salt).read(signs=True) for flat in of)
+    assert one != other
+    assert digest(*of[0].weights) == digest(*of[1].weights)
+
+
+@pytest.mark.parametrize("signs", [False, True])
+def test_the_form_for_devices_gives_the_same_number(signs):
     tensor = random_floats(2 * BLOCK + 32)
-    host = Fingerprint(tensor, lanes=2, offset=0)
-    device = Fingerprint(tensor, lanes=2, offset=0)
-    words = tensor.view(torch.int64)
-    starts = range(0, len(words), BLOCK)
-    device._device_table = torch.from_numpy(odd_multipliers(0, BLOCK))
-    device._device_words = [words[start : start + BLOCK] for start in starts]
-    halves = words.view(torch.int32)[1::2]
-    device._device_halves = [halves[start : start + BLOCK] for start in starts]
-    out = torch.empty(2, dtype=torch.int64)
-    device.on_device(out)
-    assert tuple(value % 2**64 for value in out.tolist()) == host.on_host()
+    made = Fingerprint([tensor, tensor[:64].clone()], salt=2**63 + 5)
+    assert int(made.on_device(signs=signs)) % 2**64 == made.read(signs=signs)
 
 
 def test_multipliers_are_odd_and_differ():
@@ -98,8 +106,8 @@ def write(folder, steps, *, resumed_at=0, weights=None, losses=None, flush_steps
     optimizer = torch.optim.SGD([torch.nn.Parameter(weights)], lr=0.1, momentum=0.9)
     trace = Trace(
         folder,
-        gradients=[gradients],
-        weights=[weights],
+        gradients=Fingerprint([gradients]),
+        weights=Fingerprint([weights]),
         sums=sums,
         flush_steps=flush_steps,
         resumed_at=resumed_at,
@@ -146,6 +154,14 @@ def test_a_trace_shorter_than_its_checkpoint_is_refused(tmp_path):
     assert "at least 6 rows" in str(raised.value)
 
 
+def test_a_trace_that_is_gone_is_not_begun_in_the_middle(tmp_path):
+    write(tmp_path, 4).close()
+    (tmp_path / "trace.bin").unlink()
+    with pytest.raises(Failure, match="the trace is shorter than the checkpoint") as raised:
+        write(tmp_path, 1, resumed_at=4)
+    assert "got:      0" in str(raised.value)
+
+
 @pytest.mark.parametrize("step", [0, 1, 7, 62, 63])
 def test_the_first_different_step_is_found(tmp_path, step):
     for name in ("a", "b"):
@@ -158,6 +174,20 @@ def test_the_first_different_step_is_found(tmp_path, step):
     assert first_difference(a, b) == step
     assert first_difference(a, a) is None
     assert first_difference(a, a[:40]) == 40
+
+
+def test_a_state_that_the_optimizer_replaces_is_still_traced(tmp_path):
+    weights = torch.nn.Parameter(random_floats(64))
+    optimizer = torch.optim.SGD([weights], lr=0.1, momentum=0.9)
+    sums = Sums(torch.zeros(3, dtype=torch.float64))
+    sums.put(torch.tensor(1.0), 1, asked_to_stop=False)
+    seen = Fingerprint([weights])
+    trace = Trace(tmp_path, gradients=seen, weights=seen, sums=sums, flush_steps=1, resumed_at=0)
+    for step in range(3):
+        optimizer.state[weights]["momentum_buffer"] = random_floats(64, step)
+        trace.add(step, np.arange(8), optimizer)
+    trace.close()
+    assert len(set(read_trace(tmp_path)["optimizer"].tolist())) == 3
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run_before_a_checkpoint_can_hold_it(tmp_path):

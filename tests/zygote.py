@@ -1,7 +1,8 @@
 """Starts verbs as real processes in a few milliseconds: imports once, forks for each.
 
 A process of its own, so that nothing of the test runner (threads, an autograd engine) is forked.
-Reads one JSON object a line: argv, cwd, env, log; answers with the child's pid.
+Reads one JSON object a line: argv (or the plan of saigen.judgement.proving.perturbed), cwd, env,
+log, and whether saigen is imported anew, from cwd; answers with the child's pid.
 """
 
 import json
@@ -26,9 +27,12 @@ class Zygote:
             text=True,
         )
 
-    def start(self, argv: list[str], cwd: Path, env: dict[str, str], log: Path) -> int:
+    def start(
+        self, argv: list[str], cwd: Path, env: dict[str, str], log: Path, *, plan=None, anew=False
+    ) -> int:
         """Fork a verb; returns its pid. Its code comes to log.code when it ends."""
         request = {"argv": argv, "cwd": str(cwd), "env": env, "log": str(log)}
+        request |= {"plan": plan, "anew": anew}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")
@@ -49,12 +53,22 @@ def _child(request: dict) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(request["cwd"])
     os.environ.update(request["env"])
-    sys.orig_argv[:] = [sys.executable, "-m", "saigen", *request["argv"]]
-    sys.argv[:] = ["saigen", *request["argv"]]
-    from saigen.cli import main
+    plan, argv = request["plan"], request["argv"]
+    command = (
+        ["saigen.judgement.proving.perturbed", json.dumps(plan)] if plan else ["saigen", *argv]
+    )
+    sys.orig_argv[:] = [sys.executable, "-m", *command]
+    sys.argv[:] = ["saigen", *argv]
+    sys.path.insert(0, str(Path(request["cwd"]) / "src"))  # the project's own code
+    for name in [n for n in sys.modules if request["anew"] and n.partition(".")[0] == "saigen"]:
+        del sys.modules[name]
+    if plan:
+        from saigen.judgement.proving.perturbed import main
+    else:
+        from saigen.cli import main
 
     try:
-        code = main(request["argv"])
+        code = main(plan or argv)
     except BaseException:
         import traceback
 

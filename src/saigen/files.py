@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, *, parents: bool = True) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new, never half.
 
     Temporary name in the same folder, fsync, rename, fsync of the folder (POSIX rename(2)).
+    Without `parents` a folder that is gone stays gone: OSError.
     """
-    write_whole_with(path, lambda file: file.write(content))
+    write_whole_with(path, lambda file: file.write(content), parents=parents)
 
 
-def write_whole_with(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+def write_whole_with(path: Path, write: Callable[[BinaryIO], Any], *, parents: bool = True) -> None:
     """Like `write_whole`, for content that `write` streams into the open file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if parents:
+        path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -14,46 +14,63 @@ from torch import Tensor
 _NORM_BLOCK = 4096  # elements; part of what a run is: another size moves bits
 
 
-def mean_and_clip(
-    gradients: Sequence[Tensor], terms: float | Tensor, longest: float | None
-) -> None:
-    """Divide summed gradients by `terms`, in place, and shorten them to a norm of `longest`.
+class Clipping:
+    """Divides summed gradients by a number of terms and shortens them to a norm, in place.
 
-    The factor of `torch.nn.utils.clip_grad_norm_`, of the mean. Nothing waits for a device.
+    The memory that is clipped stays where it is, so its blocks are laid out once.
     """
-    if longest is None:
+
+    def __init__(self, gradients: Sequence[Tensor], longest: float | None) -> None:
+        """Take the gradients, on one device, and the norm their mean may have; None: any."""
+        self._gradients, self._longest = gradients, longest
+        blocks = [part for gradient in gradients for part in _blocks(gradient)]
+        self._on_host = gradients[0].device.type == "cpu"
+        total = sum(map(len, blocks))
+        wide = torch.float32
         for gradient in gradients:
-            gradient.div_(terms)
-        return
-    norm = norm_of(gradients)
-    factor: float | Tensor
-    if isinstance(norm, Tensor):
-        # saigen: constant, because torch's own clipping divides so too
-        factor = (longest / (norm / terms + 1e-6)).clamp_(max=1.0) / terms
-    else:
-        terms = float(terms)
-        # saigen: constant, because torch's own clipping divides so too
-        shorter = min(1.0, longest / (norm / terms + 1e-6)) if norm < math.inf else math.nan
-        factor = shorter / terms
-    for gradient in gradients:
-        gradient.mul_(factor)
+            wide = torch.promote_types(wide, gradient.dtype)
+        self._norms = torch.zeros(total, dtype=wide, device=gradients[0].device)
+        places = torch.split(self._norms, [len(block) for block in blocks])
+        self._blocks = list(zip(blocks, places, strict=True))
+
+    def norm(self) -> float | Tensor:
+        """The Euclidean norm of all gradients: a number on the CPU, elsewhere () float64.
+
+        The norms of blocks of 4,096 elements are taken in float32 (float64 would take 30 times as
+        long; float64 gradients have it) and summed in float64: on the CPU exactly rounded, thus in
+        any order (`math.fsum`).
+        """
+        for block, place in self._blocks:
+            torch.linalg.vector_norm(block, dim=1, dtype=place.dtype, out=place)
+        if self._on_host:
+            return math.sqrt(math.fsum([n * n for n in self._norms.numpy().tolist()]))
+        norm: Tensor = torch.linalg.vector_norm(self._norms.double())
+        return norm
+
+    def mean_and_clip(self, terms: float | Tensor) -> None:
+        """Divide by `terms` and clip, by the factor of `torch.nn.utils.clip_grad_norm_`.
+
+        Nothing waits for a device.
+        """
+        if self._longest is None:
+            for gradient in self._gradients:
+                gradient.div_(terms)
+            return
+        norm, longest = self.norm(), self._longest
+        factor: float | Tensor
+        if isinstance(norm, Tensor):
+            # saigen: constant, because torch's own clipping divides so too
+            factor = (longest / (norm / terms + 1e-6)).clamp_(max=1.0) / terms
+        else:
+            terms = float(terms)
+            # saigen: constant, because torch's own clipping divides so too
+            shorter = min(1.0, longest / (norm / terms + 1e-6)) if norm < math.inf else math.nan
+            factor = shorter / terms
+        for gradient in self._gradients:
+            gradient.mul_(factor)
 
 
-def norm_of(gradients: Sequence[Tensor]) -> float | Tensor:
-    """The Euclidean norm of all gradients: a number on the CPU, elsewhere () float64.
-
-    The norms of blocks of 4,096 elements are taken in float32 (float64 would take 30 times as
-    long) and summed in float64: on the CPU exactly rounded, thus in any order (`math.fsum`).
-    """
-    blocks = [part for gradient in gradients for part in _norms_of_blocks(gradient)]
-    if blocks[0].device.type == "cpu":
-        return math.sqrt(math.fsum(n * n for block in blocks for n in block.tolist()))
-    norm: Tensor = torch.linalg.vector_norm(torch.cat(blocks).double())
-    return norm
-
-
-def _norms_of_blocks(gradient: Tensor) -> list[Tensor]:
+def _blocks(gradient: Tensor) -> list[Tensor]:
     whole = gradient.numel() // _NORM_BLOCK * _NORM_BLOCK
-    parts = [gradient[:whole].view(-1, _NORM_BLOCK), gradient[whole:].view(1, -1)]
-    wide = torch.promote_types(gradient.dtype, torch.float32)
-    return [torch.linalg.vector_norm(p, dim=1, dtype=wide) for p in parts if p.numel()]
+    parts = (gradient[:whole].view(-1, _NORM_BLOCK), gradient[whole:].view(1, -1))
+    return [part for part in parts if part.numel()]

@@ -1,15 +1,18 @@
-"""A fingerprint of a tensor's bits: cheap enough for every step, computed where the tensor is.
+"""A fingerprint of memory's bits: cheap enough for every step, computed where the memory is.
 
-With w the memory as 64-bit words, h their upper halves (every second float32), and m odd
-multipliers drawn by hash of the word's place, the two lanes are sum(w * m) and sum(h * m), modulo
-2^64. A change of one element always shows, since an odd number has an inverse; so do order and
-sign. Integer addition makes the sums independent of the order of reduction and of sharding: the
-lanes of shards, each with its offset, add up to those of the whole. The second lane is there for
-the sign bits of upper halves: an even number of those cancels in the first, 2 * 2^63 = 2^64.
-Not cryptographic: checkpoints carry SHA-256.
+With w the memory as 64-bit words and m odd multipliers drawn by hash of the word's place, it is
+sum(w * m) modulo 2^64, plus a salt. A change of one element always shows, since an odd number has
+an inverse; so does order. Integer addition makes it independent of the order of reduction and of
+sharding: the sums of shards, each with its offset, add up to that of the whole.
+
+One thing the plain sum misses: an even number of signs in upper halves, 2 * 2^63 = 0 modulo 2^64,
+as -0.0 for 0.0 in two places. With `signs` each word's upper half is added to the word first,
+which makes its multiplier m * (2^32 + 1) and costs as much again. Not cryptographic: checkpoints
+carry SHA-256.
 """
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -23,75 +26,66 @@ _MASK = (1 << 64) - 1
 
 
 class Fingerprint:
-    """Of one run of memory, whose place and length stay; `offset` is its first word's number."""
+    """Of memory whose places and lengths stay: several contiguous tensors as one.
 
-    def __init__(self, tensor: torch.Tensor, *, lanes: int, offset: int) -> None:
-        """Take contiguous memory of a whole number of 64-bit words, and 1 or 2 lanes.
+    Each tensor starts where the blocks of the last one end, so that none is taken for another.
+    """
 
-        `offset` must be a multiple of BLOCK.
+    # saigen: constant, because a fingerprint that stands alone starts at nothing
+    def __init__(self, tensors: Sequence[torch.Tensor], *, salt: int = 0, offset: int = 0) -> None:
+        """Take tensors on one device, each of a whole number of 64-bit words.
+
+        `offset`, a multiple of BLOCK, is the number of the first word.
         """
         assert offset % BLOCK == 0
-        words = tensor.detach().view(-1).view(torch.int64)
-        halves = words.view(torch.int32)[1::2]  # little-endian: the upper half comes second
-        self._lanes = lanes
-        table = odd_multipliers(0, min(BLOCK, len(words)))
-        starts = range(0, len(words), BLOCK)
-        self._scale = odd_multipliers(1 << 32, (offset + len(words)) // BLOCK + 1)[
-            offset // BLOCK :
-        ].tolist()
-        self._on_host = tensor.device.type == "cpu"
-        if self._on_host:
-            self._table = table
-            self._words = [words.numpy()[start : start + BLOCK] for start in starts]
-            self._products = np.empty(len(table), np.int64)
-        else:
-            self._device_table = torch.from_numpy(table).to(tensor.device)
-            self._device_words = [words[start : start + BLOCK] for start in starts]
-            self._device_halves = [halves[start : start + BLOCK] for start in starts]
+        self._salt = salt
+        whole = [tensor.detach().view(-1).view(torch.int64) for tensor in tensors]
+        blocks = [words[at : at + BLOCK] for words in whole for at in range(0, len(words), BLOCK)]
+        scales = odd_multipliers(1 << 32, offset // BLOCK + len(blocks))[offset // BLOCK :].tolist()
+        # saigen: constant, because of nothing the longest part has no words
+        longest = max(map(len, blocks), default=0)
+        table, room = _table()[:longest], np.empty(longest, np.int64)
+        self._on_host = all(words.device.type == "cpu" for words in blocks)
+        there = torch.from_numpy(table)
+        there = there if self._on_host else there.to(blocks[0].device)
+        self._device = [
+            (words, there[: len(words)], scale) for words, scale in zip(blocks, scales, strict=True)
+        ]
+        self._host = [
+            (words.numpy(), table[: len(words)], room[: len(words)], scale)
+            for words, _, scale in self._device
+            if self._on_host
+        ]
 
-    def on_host(self) -> tuple[int, ...]:
-        """The lanes, each in 0..2^64-1, of memory on the CPU."""
-        totals = [0] * self._lanes
-        for words, scale in zip(self._words, self._scale, strict=False):
-            table, products = self._table[: len(words)], self._products[: len(words)]
-            # Two passes and yet faster than one np.dot, which has no vector code for integers.
-            np.multiply(words, table, out=products)
-            totals[0] += int(np.add.reduce(products)) * scale
-            if self._lanes > 1:
+    def read(self, *, signs: bool) -> int:
+        """The fingerprint, in 0..2^64-1; waits for the device."""
+        if not self._on_host:
+            return int(self.on_device(signs=signs)) & _MASK
+        total = self._salt
+        for words, table, room, scale in self._host:
+            mixed = words
+            if signs:
                 # saigen: constant, because half of a word of 64 bits is meant
-                np.right_shift(words, 32, out=products)  # the upper half, with its sign
-                np.multiply(products, table, out=products)
-                totals[1] += int(np.add.reduce(products)) * scale
-        return tuple(total & _MASK for total in totals)
+                np.right_shift(words, 32, out=room)  # the upper half, with its sign
+                mixed = np.add(words, room, out=room)
+            total += int(np.dot(mixed, table)) * scale
+        return total & _MASK
 
-    def on_device(self, out: torch.Tensor) -> None:
-        """Write the lanes to `out`, (lanes,) int64 on the tensor's device, without waiting."""
-        out.zero_()
-        blocks = zip(self._device_words, self._device_halves, self._scale, strict=False)
-        for words, halves, scale in blocks:
-            table = self._device_table[: len(words)]
-            out[0] += (words * table).sum() * scale
-            if self._lanes > 1:
-                out[1] += (halves.to(torch.int64) * table).sum() * scale
-
-
-def fingerprints(tensors: Sequence[torch.Tensor], *, lanes: int) -> list[Fingerprint]:
-    """Fingerprints of several tensors as one: each starts where the blocks of the last end."""
-    made, offset = [], 0
-    for tensor in tensors:
-        made.append(Fingerprint(tensor, lanes=lanes, offset=offset))
-        # saigen: constant, because a word has 8 bytes
-        offset += -(-tensor.numel() * tensor.itemsize // 8 // BLOCK) * BLOCK
-    return made
+    def on_device(self, *, signs: bool) -> torch.Tensor:
+        """The fingerprint, () int64, as a tensor where the memory is; nothing waits for it."""
+        # a number of 64 bits is meant, with its sign
+        salt = (self._salt + (1 << 63) & _MASK) - (1 << 63)
+        total = torch.full((), salt, dtype=torch.int64, device=self._device[0][0].device)
+        for words, table, scale in self._device:
+            # half of a word of 64 bits is meant
+            mixed = words + (words >> 32) if signs else words
+            total += (mixed * table).sum() * scale
+        return total
 
 
-def on_host(parts: Sequence[Fingerprint]) -> tuple[int, ...]:
-    """The lanes of several fingerprints together, of memory on the CPU."""
-    if len(parts) == 1:
-        return parts[0].on_host()
-    lanes = zip(*(part.on_host() for part in parts), strict=True)
-    # saigen: constant, because the fingerprint of nothing is zero in both lanes
-    return tuple(sum(lane) & _MASK for lane in lanes) or (0, 0)
+@cache
+def _table() -> np.ndarray:
+    return odd_multipliers(0, BLOCK)
 
 
 def odd_multipliers(first: int, count: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from saigen.digest import digest_value
 from saigen.refusal import Refusal
 from saigen.training.layout import Item, Kind, Span, join, lay_out
 
@@ -64,6 +65,15 @@ class FlatModel:
         self.weights = [block.of(self.values) for block in weights]
         self.gradients = [block.of(self.leaf) for block in weights]
         self.scalars = self.layout.spans[-1].of(self.leaf)
+        named = [(s.item.name, str(s.item.dtype), s.item.shape) for s in self._spans]
+        # saigen: constant, because a salt has 64 bits
+        self.salt = int(digest_value(named)[:16], 16)  # of names, data types and shapes
+
+    def parameters(self) -> list[tuple[str, Tensor, Tensor]]:
+        """Each parameter's name, and the bytes of its weights and of its gradient, (bytes,)."""
+        spans = [span for span in self._spans if span.item.kind == "parameter"]
+        places = [(span.item.name, slice(span.start, span.stop)) for span in spans]
+        return [(name, self.values[place], self.leaf[place]) for name, place in places]
 
     def groups(self, *, one_tensor: bool) -> dict[str, dict[str, nn.Parameter]]:
         """Return for each optimizer group what the optimizer shall hold, by name.

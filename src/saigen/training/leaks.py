@@ -135,7 +135,7 @@ class _Tracer:
 def _blame(generator: str, frame: FrameType, line: int) -> Draw:
     """Name the innermost frame of the project's own code, or the innermost one of all."""
     frames = [(frame, line), *((f, f.f_lineno) for f, _ in traceback.walk_stack(frame.f_back))]
-    own = next((at for at in frames if _is_project(at[0].f_code.co_filename)), frames[0])
+    own = next((at for at in frames if is_project(at[0].f_code.co_filename)), frames[0])
     return Draw(
         generator=generator,
         file=own[0].f_code.co_filename,
@@ -152,7 +152,8 @@ _FOREIGN = (
 )
 
 
-def _is_project(file: str) -> bool:
+def is_project(file: str) -> bool:
+    """Whether a line of this file is the project's own, not the instrument's or a library's."""
     return not file.startswith(_FOREIGN)
 
 

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,19 @@ import numpy as np
 import torch
 
 from saigen.digest import digest_bytes
-from saigen.recipe.callees import function, instantiate
+from saigen.recipe.callables.callees import function, instantiate
 from saigen.recipe.schema import Config, Trainer
 from saigen.refusal import Failure, Refusal
 from saigen.training.checkpoint import Checkpoints
-from saigen.training.clipping import mean_and_clip
+from saigen.training.clipping import Clipping
 from saigen.training.evaluation import Task, predict
-from saigen.training.fingerprint import fingerprints, on_host
+from saigen.training.fingerprint import Fingerprint
 from saigen.training.flat import FlatModel
 from saigen.training.history import History
 from saigen.training.interruption import InterruptedAtCheckpoint, Interruption
 from saigen.training.leaks import GlobalsWatch
 from saigen.training.loading import Loader, Place, to_device
+from saigen.training.nondeterminism import explain
 from saigen.training.order import Order
 from saigen.training.overlapped import OverlappedReduction
 from saigen.training.prepared import Prepared
@@ -36,6 +38,7 @@ from saigen.training.state import RunState
 from saigen.training.stepping import bare_step
 from saigen.training.streams import Streams
 from saigen.training.sums import Sums
+from saigen.training.tensor_trace import TensorTrace
 from saigen.training.trace import Trace
 
 
@@ -96,7 +99,7 @@ def train(
     multiplier = function(config.scheduler)
     selection = Selection(trainer)
     state = RunState(flat, optimizer, held, selection)
-    sums = Sums(flat.scalars)
+    sums, clipping = Sums(flat.scalars), Clipping(flat.gradients, trainer.clip_gradient_norm)
     reduced = Reduction if config.agreement.reduction == "tree" else OverlappedReduction
     reduction: Reduction | OverlappedReduction = reduced(flat, group, trainer.microbatches)
     forward: Any = torch.compile(reduction.model) if hardware.compile else reduction.model
@@ -112,16 +115,19 @@ def train(
     loader = Loader(dataset, streams, workers=hardware.loader_workers, pinned=device.type == "cuda")
     batches = loader.batches(places)
     history = History(folder, monitor=trainer.monitor, resumed_at=first) if folder else None
+    weights = Fingerprint(flat.weights, salt=flat.salt)
     trace = folder and Trace(
         folder,
-        gradients=flat.gradients,
-        weights=flat.weights,
+        gradients=Fingerprint(flat.gradients, salt=flat.salt),
+        weights=weights,
         sums=sums,
         flush_steps=tracking.trace_flush_steps,
         resumed_at=first,
     )
+    in_depth = None
+    if folder and tracking.trace_depth == "tensor":
+        in_depth = TensorTrace(folder, flat, resumed_at=first)
     watch = GlobalsWatch(locate=tracking.leak_watch == "locate")
-    held_weights = fingerprints(flat.weights, lanes=2)
     progress = Progress(
         first=first,
         total=total_steps,
@@ -144,23 +150,29 @@ def train(
                 batch = to_device(next(batches), device)
                 watch.check()
                 streams.set_globals("dropout", step, microbatch)
-                with reduction.around(microbatch):
-                    with autocast:
-                        outputs = task.forward(forward, batch)
-                        loss, terms = task.loss(outputs, batch)
-                    loss.backward()  # type: ignore[no-untyped-call]
+                try:
+                    with reduction.around(microbatch):
+                        with autocast:
+                            outputs = task.forward(forward, batch)
+                            loss, terms = task.loss(outputs, batch)
+                        loss.backward()  # type: ignore[no-untyped-call]
+                except RuntimeError as error:
+                    explain(error, model, partial(_again, task, model, batch))
+                    raise
                 sums.put(loss, terms, asked_to_stop=interruption.asked)
                 reduction.end_microbatch(microbatch)
             watch.arm()
             reduction.end_step()
 
             with torch.no_grad():
-                mean_and_clip(flat.gradients, sums.terms, trainer.clip_gradient_norm)
+                clipping.mean_and_clip(sums.terms)
                 learning_rate = rate * multiplier(step, total_steps)
                 optimizer.param_groups[0]["lr"] = learning_rate
                 optimizer_step()
             if trace:
                 trace.add(step, drawn[0], optimizer)
+            if in_depth:
+                in_depth.add(step)
             drawn.popleft()
             done += 1
 
@@ -194,10 +206,13 @@ def train(
             interrupted = sums.asked_to_stop and not at_end
             stop |= interrupted
             if save or stop:
-                group.refuse_unless_same("weights", {f"step {done}": str(on_host(held_weights))})
+                held_here = str(weights.read(signs=True))
+                group.refuse_unless_same("weights", {f"step {done}": held_here})
             if checkpoints and history and trace and (save or stop):
                 history.flush()
                 trace.flush()
+                if in_depth:
+                    in_depth.flush()
                 checkpoints.save(done, *state.export(), first=trace.sync)
 
     # -- What is left behind --------------------------------------------------------------------
@@ -205,6 +220,8 @@ def train(
         checkpoints.close()
     if history:
         history.close()
+    if in_depth:
+        in_depth.close()
     progress.close()
     if interrupted:
         raise InterruptedAtCheckpoint(done)
@@ -274,6 +291,11 @@ def _continue(
         tensors = group.broadcast(found.tensors if found else {}, device)
         state.restore(tensors, values)
     return int(step)
+
+
+def _again(task: Task, model: torch.nn.Module, batch: Any) -> None:
+    """Forward and backward once more, to see where an error comes from."""
+    task.loss(task.forward(model, batch), batch)[0].backward()  # type: ignore[no-untyped-call]
 
 
 def _finite(loss: float, step: int, learning_rate: float) -> float:

@@ -13,6 +13,9 @@ from saigen.recipe.schema import Config
 from saigen.refusal import Refusal
 
 _STARTED = "SAIGEN_STARTED_AGAIN"
+# How long an idle thread spins before it sleeps; moves no bit. libgomp's own 300,000 turns make
+# small operations up to 50 times slower where other work shares the cores (docs/log.md).
+_SPIN_TURNS = "1000"
 # They change the number of threads behind our back, and hang oneDNN's backward pass.
 _NEVER = ("OMP_DYNAMIC", "OMP_THREAD_LIMIT")
 
@@ -29,6 +32,8 @@ def environment_of(config: Config) -> dict[str, str | None]:
         "CUBLAS_WORKSPACE_CONFIG": agreement.cublas_workspace,
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
+        # saigen: constant, because who sets it knows the machine, and it moves no bit
+        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", _SPIN_TURNS),
         "ATEN_CPU_CAPABILITY": unless_native(agreement.instruction_set),
         "MKL_CBWR": unless_native(agreement.mkl_branch),
         "ONEDNN_MAX_CPU_ISA": unless_native(agreement.onednn_instruction_set),
@@ -112,6 +117,8 @@ def read_back() -> dict[str, Any]:
     """Every switch as torch and the interpreter hold it now."""
     import torch
 
+    from saigen.training.branches import mkl_branch, onednn_instruction_set
+
     matmul = torch.backends.cuda.matmul
     return {
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
@@ -125,10 +132,8 @@ def read_back() -> dict[str, Any]:
         "python_hash_seed": os.environ.get("PYTHONHASHSEED"),
         "hash_randomization": bool(sys.flags.hash_randomization),
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
-        # saigen: constant, because an unset variable means the native branch
-        "mkl_branch": os.environ.get("MKL_CBWR", "native"),
-        # saigen: constant, because an unset variable means the native branch
-        "onednn_instruction_set": os.environ.get("ONEDNN_MAX_CPU_ISA", "native"),
+        "mkl_branch": mkl_branch(),
+        "onednn_instruction_set": onednn_instruction_set(),
         "intra_op_threads": torch.get_num_threads(),
         "inter_op_threads": torch.get_num_interop_threads(),
     }

@@ -16,41 +16,43 @@ import torch
 
 from saigen.digest import digest_file
 from saigen.refusal import Failure
-from saigen.training.fingerprint import Fingerprint, fingerprints, on_host
+from saigen.training.fingerprint import Fingerprint
 from saigen.training.sums import Sums
 from saigen.training.trace_file import HEADER_BYTES, NAME, ROW, SCHEMA, read_trace
 
 _CHAINED = ROW.itemsize - 16  # saigen: constant, because a row ends with 16 bytes of chain
-# saigen: constant, because the trace has one layout
-_STEP_COLUMNS = 5  # of fingerprints: two lanes twice, one once
+_COLUMNS = ("gradients", "weights", "optimizer")
+_NOTHING = (0, 0, 0)  # the fingerprint of nothing
 
 
 class Trace:
-    """Writes the trace of one run; `flush_steps` rows wait on the device at most."""
+    """Writes the trace of one run; `flush_steps` rows wait in memory at most.
+
+    The fingerprints take signs by turns, gradients in even steps and weights in odd ones, and of
+    the optimizer's state one kind of tensor a step: half of what all of it would cost. What one
+    step's turn cannot see the next one's does.
+    """
 
     def __init__(
         self,
         run: Path,
         *,
-        gradients: list[torch.Tensor],
-        weights: list[torch.Tensor],
+        gradients: Fingerprint,
+        weights: Fingerprint,
         sums: Sums,
         flush_steps: int,
         resumed_at: int,
     ) -> None:
         """Take the memory that is traced; rows from step `resumed_at` on are cut off."""
         self.path = run / NAME
-        self._sums, self._size = sums, flush_steps
-        self._device = weights[0].device
-        self._gradients = fingerprints(gradients, lanes=2)
-        self._weights = fingerprints(weights, lanes=2)
-        self._optimizer: list[Fingerprint] | None = None
-        self._rows = np.zeros(flush_steps, ROW)
-        self._lanes = torch.zeros(
-            flush_steps, _STEP_COLUMNS, dtype=torch.int64, device=self._device
-        )
-        self._losses = torch.zeros(flush_steps, 2, dtype=torch.float64, device=self._device)
-        self._count = 0
+        self._gradients, self._weights = gradients, weights
+        self._state: list[Fingerprint] = []
+        self._sums, self._size, device = sums, flush_steps, sums.pair.device
+        self._rows: list[tuple[Any, ...]] = []
+        self._on_host = device.type == "cpu"
+        shape = (0 if self._on_host else flush_steps, len(_COLUMNS))
+        self._lanes = torch.zeros(shape, dtype=torch.int64, device=device)
+        self._losses = torch.zeros((shape[0], 2), dtype=torch.float64, device=device)
         self._chain = _cut(self.path, resumed_at)
         self._file = self.path.open("ab")
 
@@ -59,41 +61,41 @@ class Trace:
 
         Raises Failure when rows are written and a loss among them is not finite.
         """
-        if self._optimizer is None:
-            self._optimizer = fingerprints(_state_words(optimizer), lanes=1)
-        place = self._count
-        row = self._rows[place]
-        row["step"] = step
-        row["samples"] = int.from_bytes(
-            hashlib.blake2b(samples.tobytes(), digest_size=8).digest(), "little"
-        )
-        if self._device.type == "cpu":
-            row["loss"] = self._sums.loss
-            row["gradients"] = on_host(self._gradients)
-            row["weights"] = on_host(self._weights)
-            row["optimizer"] = on_host(self._optimizer)[0]
+        if not self._rows:
+            self._state = _state(optimizer)  # anew: an optimizer may put other tensors there
+        ids = int.from_bytes(hashlib.blake2b(samples.data, digest_size=8).digest(), "little")
+        odd = bool(step % 2)
+        parts = [(self._gradients, not odd), (self._weights, odd)]
+        if self._state:
+            parts.append((self._state[step % len(self._state)], False))
+        if self._on_host:
+            found = [fingerprint.read(signs=signs) for fingerprint, signs in parts]
+            self._rows.append((step, ids, self._sums.loss, *found, *_NOTHING[len(found) :], b""))
         else:
-            self._on_device(place)
-        self._count += 1
-        if self._count == self._size:
+            place = len(self._rows)
+            for column, (fingerprint, signs) in enumerate(parts):
+                self._lanes[place, column] = fingerprint.on_device(signs=signs)
+            self._losses[place] = self._sums.pair
+            self._rows.append((step, ids, 0.0, *_NOTHING, b""))
+        if len(self._rows) == self._size:
             self.flush()
 
     def flush(self) -> None:
         """Write the rows that wait."""
-        rows = self._rows[: self._count]
-        if self._device.type != "cpu" and self._count:
-            lanes = self._lanes[: self._count].cpu().numpy().view(np.uint64)
-            losses = self._losses[: self._count].cpu().numpy()
+        rows = np.array(self._rows, ROW)
+        if not self._on_host and len(rows):
+            lanes = self._lanes[: len(rows)].cpu().numpy().view(np.uint64)
+            losses = self._losses[: len(rows)].cpu().numpy()
             rows["loss"] = losses[:, 0] / losses[:, 1]
-            rows["gradients"], rows["weights"] = lanes[:, 0:2], lanes[:, 2:4]
-            rows["optimizer"] = lanes[:, 4]
+            for column, name in enumerate(_COLUMNS):
+                rows[name] = lanes[:, column]
         for row in rows:
             content = row.tobytes()[:_CHAINED]
             self._chain = hashlib.blake2b(self._chain + content, digest_size=16).digest()
             row["chain"] = self._chain
         self._file.write(rows.tobytes())
         self._file.flush()
-        self._count = 0
+        self._rows.clear()
         finite = np.isfinite(rows["loss"])
         if not finite.all():
             self._file.close()
@@ -111,26 +113,14 @@ class Trace:
         steps = (self.path.stat().st_size - HEADER_BYTES) // ROW.itemsize
         return {"sha256": digest_file(self.path), "steps": steps}
 
-    def _on_device(self, place: int) -> None:
-        lanes = self._lanes[place]
-        lanes.zero_()
-        # saigen: constant, because the trace has one layout
-        parts = ((self._gradients, 0, 2), (self._weights, 2, 4), (self._optimizer or [], 4, 5))
-        for several, start, stop in parts:
-            for fingerprint in several:
-                out = torch.empty_like(lanes[start:stop])
-                fingerprint.on_device(out)
-                lanes[start:stop] += out
-        self._losses[place] = self._sums.pair
-
 
 def _cut(path: Path, steps: int) -> bytes:
     """Begin a trace, or cut one after `steps` rows; returns the chain so far."""
-    if steps == 0 or not path.is_file():
+    if steps == 0:
         head = json.dumps({"schema": SCHEMA, "row": _described()}).encode()
         path.write_bytes(head.ljust(HEADER_BYTES - 1) + b"\n")
         return b"\0" * 16  # saigen: constant, because a link of the chain has 16 bytes
-    rows = read_trace(path.parent)
+    rows = read_trace(path.parent) if path.is_file() else np.zeros(0, ROW)
     if len(rows) < steps:
         raise Failure(
             "the trace is shorter than the checkpoint it belongs to",
@@ -148,16 +138,18 @@ def _described() -> Mapping[str, str]:
     return {name: str(ROW[name]) for name in ROW.names or ()}
 
 
-def _state_words(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
-    """The optimizer's tensors of whole words, in the order of its parameters and keys."""
-    found: list[torch.Tensor] = []
+def _state(optimizer: torch.optim.Optimizer) -> list[Fingerprint]:
+    """Of each kind of state (exp_avg, ...) one fingerprint, of its tensors of whole words, in the
+    order of the optimizer's parameters.
+    """
+    kinds: dict[str, list[torch.Tensor]] = {}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            for _, value in sorted(optimizer.state.get(parameter, {}).items()):
+            for kind, value in optimizer.state.get(parameter, {}).items():
                 # saigen: constant, because a word has 8 bytes
                 if torch.is_tensor(value) and value.numel() * value.itemsize % 8 == 0:
-                    found.append(value)
-    return found
+                    kinds.setdefault(kind, []).append(value)
+    return [Fingerprint(kinds[kind]) for kind in sorted(kinds)]
 
 
 def _refuse_loss(row: Any) -> None:

@@ -12,16 +12,17 @@ import numpy as np
 from saigen.refusal import Refusal
 
 NAME = "trace.bin"
-SCHEMA = 1
+TENSORS = "tensors.bin"  # the trace in depth, beside it (`tensor_trace.py`)
+SCHEMA = 2
 HEADER_BYTES = 1024  # saigen: constant, because the trace has one layout
 ROW = np.dtype(
     [
         ("step", "<i8"),  # counted from 0
         ("samples", "<u8"),  # BLAKE2b of the batch's sample indices, in order
         ("loss", "<f8"),  # mean over the batch's terms
-        ("gradients", "<u8", 2),  # fingerprint of their mean, after clipping
-        ("weights", "<u8", 2),  # fingerprint, after the update
-        ("optimizer", "<u8"),  # first lane of the optimizer's state, after the update
+        ("gradients", "<u8"),  # fingerprint of their mean, after clipping
+        ("weights", "<u8"),  # fingerprint, after the update
+        ("optimizer", "<u8"),  # of one kind of the optimizer's state, after the update
         ("chain", "V16"),  # BLAKE2b of the chain before and this row
     ]
 )
@@ -65,3 +66,22 @@ def first_difference(one: np.ndarray, other: np.ndarray) -> int | None:
         else:
             high = middle
     return None if low == len(one) == len(other) else low
+
+
+def read_tensors(run: Path) -> tuple[list[str], np.ndarray]:
+    """The parameters' names, and for each traced step `step` and `tensors`, (parameters, 2) uint64:
+    the fingerprints of the gradient and of the parameter after the update. Nothing if that was
+    not asked for.
+    """
+    path = run / TENSORS
+    if not path.is_file():
+        return [], np.zeros(0, tensor_row(0))
+    head, _, body = path.read_bytes().partition(b"\n")
+    names: list[str] = json.loads(head)
+    dtype = tensor_row(len(names))
+    return names, np.frombuffer(body, dtype, len(body) // dtype.itemsize)
+
+
+def tensor_row(parameters: int) -> np.dtype:
+    """One step of the trace in depth."""
+    return np.dtype([("step", "<i8"), ("tensors", "<u8", (parameters, 2))])

@@ -1,0 +1,98 @@
+"""Says where an operation without a deterministic kernel was called, and what may replace it.
+
+torch refuses such an operation by its own name. In the forward pass the stack says who called it.
+In the backward pass it does not: there the microbatch is computed once more while autograd keeps
+the stack of each forward call (anomaly detection).
+"""
+
+import contextlib
+import os
+import re
+import traceback
+import warnings
+from collections.abc import Callable
+
+import torch
+
+from saigen.refusal import Refusal
+from saigen.training.leaks import is_project
+
+_REFUSED = re.compile(r"^(\S+) does not have a deterministic implementation")
+_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+_REPLACEMENTS = {  # by a part of the operation's name; the first that fits is told
+    "max_unpool": "nn.Upsample(mode='nearest') or nn.ConvTranspose2d",
+    "upsample": "mode='nearest' on the way up, or resize in prepare",
+    "grid_sampl": "a convolution, or resample in prepare",
+    "reflection_pad": "zeros as padding, or pad in prepare",
+    "replication_pad": "zeros as padding, or pad in prepare",
+    "adaptive_": "pooling with a fixed kernel_size and stride",
+    "fractional_max_pool": "nn.MaxPool2d",
+    "max_pool3d": "nn.AvgPool3d, or a convolution with a stride",
+    "avg_pool3d": "a convolution with equal weights and a stride",
+    "put_": "index_put_ with accumulate=True, or scatter_ with distinct indices",
+    "scatter": "index_add_, or a product with one-hot rows",
+    "histc": "torch.bucketize and a comparison with each bin",
+    "bincount": "one_hot(...).sum(0)",
+    "kthvalue": "torch.sort and the index",
+    "median": "torch.sort and the index",
+    "cumsum": "a product with a triangular matrix",
+    "nll_loss2d": "the loss over (pixels, classes): flatten the places first",
+    "ctc_loss": "the loss on the CPU",
+    "embedding_bag": "nn.Embedding and a sum or mean",
+}
+
+
+def explain(error: RuntimeError, model: torch.nn.Module, again: Callable[[], None]) -> None:
+    """Raise Refusal if torch refused a nondeterministic operation; otherwise do nothing.
+
+    `again` computes the microbatch once more, forward and backward.
+    """
+    if not (refused := _REFUSED.match(str(error))):
+        return
+    operation = refused[1]
+    frames = list(traceback.walk_tb(error.__traceback__))
+    stack = [(frame.f_code.co_filename, line) for frame, line in frames]
+    paths = {id(module): path for path, module in model.named_modules()}
+    owners = [id(frame.f_locals.get("self")) for frame, _ in frames]
+    module = next((paths[owner] for owner in owners[::-1] if owner in paths), None)
+    if not any(is_project(file) for file, _ in stack):
+        stack = _forward_stack(again)
+    where = next((f"{os.path.relpath(f)}:{n}" for f, n in stack[::-1] if is_project(f)), None)
+    module = _module(stack, model) if module is None else module
+    replacement = next((r for part, r in _REPLACEMENTS.items() if part in operation), None)
+    raise Refusal(
+        f"the operation {operation} has no deterministic kernel",
+        where=(where or "a line that could not be found")
+        + (f", in module {module!r}" if module else ""),
+        expected="the same bits each time (agreement.deterministic_algorithms)",
+        got=operation,
+        fix=(f"replace it: {replacement}; " if replacement else "replace it, ")
+        + "or choose agreement=statistical",
+    ) from error
+
+
+def _forward_stack(again: Callable[[], None]) -> list[tuple[str, int]]:
+    """File and line of each caller of the forward operation whose backward pass was refused."""
+    with warnings.catch_warnings(record=True) as said, torch.autograd.set_detect_anomaly(True):
+        warnings.simplefilter("always")
+        with contextlib.suppress(RuntimeError):
+            again()
+    told = "".join(str(w.message) for w in said if "Error detected in" in str(w.message))
+    return [(file, int(line)) for file, line in _FRAME.findall(told)]
+
+
+def _module(stack: list[tuple[str, int]], model: torch.nn.Module) -> str:
+    """The path of the innermost module in whose `forward` the stack stands; several: with "or"."""
+    for file, line in reversed(stack):
+        paths = [path for path, module in model.named_modules() if _stands_in(module, file, line)]
+        if paths:
+            return " or ".join(paths)
+    return ""
+
+
+def _stands_in(module: torch.nn.Module, file: str, line: int) -> bool:
+    code = getattr(type(module).forward, "__code__", None)
+    if code is None or code.co_filename != file:
+        return False
+    last = max(n for *_, n in code.co_lines() if n is not None)
+    return bool(code.co_firstlineno <= line <= last)

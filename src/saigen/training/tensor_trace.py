@@ -1,0 +1,48 @@
+"""The trace in depth: for each step the fingerprints of every parameter and its gradient.
+
+For `tracking.trace_depth: tensor`. It names the tensor in which two runs part without replaying
+them, for some 10 us a tensor and step. It lies beside the trace and is no part of the outcome.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from saigen.training.fingerprint import Fingerprint
+from saigen.training.flat import FlatModel
+from saigen.training.trace_file import TENSORS, read_tensors, tensor_row
+
+
+class TensorTrace:
+    """Writes it for one run; rows wait in memory until `flush`."""
+
+    def __init__(self, run: Path, flat: FlatModel, *, resumed_at: int) -> None:
+        """Take the memory that is traced; rows from step `resumed_at` on are cut off."""
+        of = {name: (values, leaf) for name, values, leaf in flat.parameters()}
+        self._pairs = [(Fingerprint([leaf]), Fingerprint([v])) for v, leaf in of.values()]
+        self._dtype = tensor_row(len(of))
+        self._rows: list[tuple[int, list[tuple[int, int]]]] = []
+        path, head = run / TENSORS, json.dumps(list(of)).encode() + b"\n"
+        if resumed_at == 0 or not path.is_file():
+            path.write_bytes(head)
+        kept = int((read_tensors(run)[1]["step"] < resumed_at).sum())
+        os.truncate(path, len(head) + kept * self._dtype.itemsize)
+        self._file = path.open("ab")
+
+    def add(self, step: int) -> None:
+        """Take the row of a step; waits for the device."""
+        found = [(leaf.read(signs=True), values.read(signs=True)) for leaf, values in self._pairs]
+        self._rows.append((step, found))
+
+    def flush(self) -> None:
+        """Write the rows that wait."""
+        self._file.write(np.array(self._rows, self._dtype).tobytes())
+        self._file.flush()
+        self._rows.clear()
+
+    def close(self) -> None:
+        """Write what waits."""
+        self.flush()
+        self._file.close()

@@ -1,0 +1,42 @@
+"""The trace in depth names the tensor in which two runs part, and survives a kill."""
+
+import json
+import sys
+import time
+
+from lab import SHORT
+
+from saigen.training.trace_file import TENSORS, read_tensors
+
+DEEP = ("tracking.trace_depth=tensor",)
+MLP = "src/project/models/mlp.py"
+
+
+def test_diff_names_the_tensor(prepared_project):
+    short = ("trainer.max_steps=6", *DEEP)
+    prepared_project.saigen("train", *short)
+    path = prepared_project.root / MLP
+    text = path.read_text()
+    hook = "        self.layers[0].weight.register_hook(lambda gradient: gradient * 1.001)\n"
+    at = text.index("    def forward")
+    path.write_text(text[:at].rstrip() + "\n" + hook + "\n" + text[at:])
+    prepared_project.saigen("train", *short)
+    command = ("diff", "--json", "last~1", "last")
+    done = prepared_project.run(sys.executable, "-m", "saigen", *command)
+    assert done.returncode == 1, done.stdout + done.stderr
+    trace = json.loads(done.stdout)["trace"]
+    assert (trace["step"], trace["place"]) == (0, "gradients")
+    assert trace["words"].endswith("; first in layers.0.weight, in 1 of 4 tensors")
+
+
+def test_a_killed_run_leaves_the_same_rows(lab):
+    overrides = (*SHORT, *DEEP)
+    whole = lab.project.root / "runs" / lab.train(overrides)["run"] / TENSORS
+    attempt = lab.start((*overrides, "randomness.seed=0"))
+    time.sleep(1.0)
+    attempt.kill()
+    resumed = lab.project.root / "runs" / lab.train((*overrides, "randomness.seed=0"))["run"]
+    assert (resumed / TENSORS).read_bytes() == whole.read_bytes()
+    names, rows = read_tensors(resumed)
+    assert rows["tensors"].shape == (40, len(names), 2)
+    assert len(set(rows["tensors"][:, :, 0].ravel().tolist())) > 39 * len(names)
