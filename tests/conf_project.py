@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from saigen.recipe.compose import Composition, compose
-from saigen.recipe.signatures import CACHE
+from saigen.recipe.callables.signatures import CACHE
+from saigen.recipe.composer.compose import Composition, compose
 from saigen.refusal import Refusal
 
 ROOT = Path(__file__).parent.parent

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from conf_project import ROOT, Conf
 
-from saigen.recipe.callees import function, instantiate
+from saigen.recipe.callables.callees import function, instantiate
+from saigen.recipe.callables.signatures import CACHE
 from saigen.recipe.schema import Call
-from saigen.recipe.signatures import CACHE
 from saigen.refusal import Refusal
 
 TASK = """
@@ -214,7 +214,7 @@ def test_compose_answers_in_under_0_7_seconds_of_processor_time() -> None:
 
 def test_composing_needs_no_torch_once_the_signatures_are_known() -> None:
     program = (
-        "import sys; from saigen.recipe.compose import compose; compose(()); compose(());"
+        "import sys; from saigen.recipe.composer.compose import compose; compose(()); compose(());"
         "sys.modules.pop('torch', None); print('torch' in sys.modules)"
     )
     again = program.replace("sys.modules.pop('torch', None); ", "")
@@ -234,8 +234,8 @@ def test_a_config_of_an_older_template_is_told_the_value_that_keeps_what_was() -
     from pydantic import ValidationError
 
     from saigen.digest import canonical_json
-    from saigen.recipe.compose import compose
-    from saigen.recipe.mistakes import refusal_of
+    from saigen.recipe.composer.compose import compose
+    from saigen.recipe.composer.mistakes import refusal_of
     from saigen.recipe.schema import Config
 
     values = compose((), ROOT / "conf").values
@@ -252,7 +252,7 @@ def test_a_config_of_an_older_template_is_told_the_value_that_keeps_what_was() -
 
 
 def test_the_values_that_keep_what_was_belong_to_keys_of_the_schema() -> None:
-    from saigen.recipe.keys import schema_keys
+    from saigen.recipe.composer.keys import schema_keys
     from saigen.recipe.schema import NEWER_KEYS
 
     assert set(NEWER_KEYS) <= set(schema_keys())

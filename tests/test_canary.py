@@ -84,6 +84,15 @@ def test_another_number_of_threads_moves_operations_that_are_named(here):
     assert words.endswith(": 2 threads instead of 1")
 
 
+def test_idle_threads_are_told_to_sleep_soon():
+    """libgomp's threads spin for what they wait for; what that costs: `bench/canary.py`."""
+    from saigen.recipe.composer.compose import compose
+    from saigen.training.settings import environment_of
+
+    config = compose(("hardware.intra_op_threads=2",), ROOT / "conf").config
+    assert environment_of(config)["GOMP_SPINCOUNT"] == "1000"
+
+
 def test_the_canary_repeats_touches_no_stream_and_leaves_the_square_root_to_exact():
     import torch
 
@@ -114,7 +123,7 @@ def test_an_operation_that_only_one_canary_knows_is_no_evidence():
 
 @pytest.mark.slow
 def test_the_diff_says_which_operations_moved_and_that_the_config_is_the_cause(prepared_project):
-    from saigen.judgement.diff import diff
+    from saigen.judgement.comparing.diff import diff
     from saigen.judgement.run import open_run
 
     prepared_project.saigen("train", "debug=two_steps")

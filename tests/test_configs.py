@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from saigen.recipe.compose import compose
+from saigen.recipe.composer.compose import compose
 
 ROOT = Path(__file__).parent.parent
 GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "agreement", "experiment", "debug")

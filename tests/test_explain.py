@@ -6,12 +6,12 @@ from itertools import chain
 import pytest
 from conf_project import ROOT, Conf
 
-from saigen.recipe.compose import compose
-from saigen.recipe.explain import explain, explanation, tell
-from saigen.recipe.machine import leaves
-from saigen.recipe.origins import Origins
-from saigen.recipe.overrides import options
-from saigen.recipe.sources import read_sources
+from saigen.recipe.composer.compose import compose
+from saigen.recipe.composer.explain import explain, explanation, tell
+from saigen.recipe.composer.machine import leaves
+from saigen.recipe.composer.origins import Origins
+from saigen.recipe.composer.overrides import options
+from saigen.recipe.composer.sources import read_sources
 
 SOURCES = read_sources(ROOT / "conf")
 PICKED = {entry.text for key, entry in SOURCES["config"].entries.items() if "defaults." in key}
@@ -87,13 +87,13 @@ def test_an_unknown_key_is_refused_with_the_nearest(tmp_path) -> None:
 
 
 def test_no_schema_field_lacks_a_meaning() -> None:
-    from saigen.recipe.keys import field_of, schema_keys
+    from saigen.recipe.composer.keys import field_of, schema_keys
 
     assert [key for key in schema_keys() if not field_of(key).description] == []
 
 
 def test_every_key_of_the_schema_is_read_somewhere() -> None:
-    from saigen.recipe.keys import schema_keys
+    from saigen.recipe.composer.keys import schema_keys
 
     code = list(chain((ROOT / "src/saigen").rglob("*.py")))
     text = "\n".join(file.read_text() for file in code if file.name != "schema.py")

@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 
 from saigen.recipe.lock import (
-    differences,
+    Drift,
+    drift,
+    hold_to_lock,
     installed_versions,
     locked_versions,
+    mend,
     version_differences,
 )
-from saigen.recipe.seal import NAME, changed_files, wrong_sizes
+from saigen.recipe.seal import NAME, Replaced, changed_files, wrong_sizes
 from saigen.refusal import Refusal
 
 ROOT = Path(__file__).parent.parent
@@ -42,6 +45,10 @@ def install(folder: Path, name: str, version: str, files: dict[str, str]) -> Non
     information = folder / f"{name}-{version}.dist-info"
     information.mkdir(exist_ok=True)
     (information / "RECORD").write_text("".join(lines) + f"{information.name}/RECORD,,\n")
+
+
+def lines(found: list[Replaced]) -> list[str]:
+    return [str(file) for file in found]
 
 
 LOCKED = {"alpha-tools": "1.0", "beta": "2.5"}
@@ -81,8 +88,12 @@ def test_a_replaced_file_is_named_before_and_after_the_first_look(
         assert changed_files(packages, tmp_path) == []
     (packages / "beta.py").write_text("b = 3\n")
     expected = ["beta 2.5: beta.py is not the file that was installed"]
-    assert changed_files(packages, tmp_path) == expected
-    assert changed_files(packages, tmp_path) == expected  # and again: no difference is sealed
+    for _ in range(2):  # and again: no difference is sealed
+        found = changed_files(packages, tmp_path)
+        assert lines(found) == expected
+        assert Drift(files=tuple(found)).replaced == {
+            "beta.py": hashlib.sha256(b"b = 3\n").hexdigest()
+        }
 
 
 def test_a_replaced_file_of_the_same_size_and_time_is_named(packages: Path, tmp_path: Path) -> None:
@@ -92,19 +103,22 @@ def test_a_replaced_file_of_the_same_size_and_time_is_named(packages: Path, tmp_
     library.write_text("y")
     os.utime(library, ns=times)
     found = changed_files(packages, tmp_path)
-    assert found == ["Alpha_Tools 1.0: alpha/fast.so is not the file that was installed"]
+    assert lines(found) == ["Alpha_Tools 1.0: alpha/fast.so is not the file that was installed"]
 
 
 def test_a_removed_file_is_named(packages: Path, tmp_path: Path) -> None:
     assert changed_files(packages, tmp_path) == []
     (packages / "alpha/__init__.py").unlink()
-    assert changed_files(packages, tmp_path) == ["Alpha_Tools 1.0: alpha/__init__.py is gone"]
+    found = changed_files(packages, tmp_path)
+    assert lines(found) == ["Alpha_Tools 1.0: alpha/__init__.py is gone"]
+    assert Drift(files=tuple(found)).replaced == {"alpha/__init__.py": "gone"}
 
 
 def test_another_build_of_the_same_version_is_named(packages: Path, tmp_path: Path) -> None:
     assert changed_files(packages, tmp_path) == []
     install(packages, "beta", "2.5", {"beta.py": "b = 4\n"})
-    assert changed_files(packages, tmp_path) == ["beta 2.5: another build of the same version"]
+    found = changed_files(packages, tmp_path)
+    assert lines(found) == ["beta 2.5: another build of the same version"]
 
 
 def test_a_touched_file_and_a_changed_header_are_no_difference(
@@ -133,14 +147,36 @@ def test_a_torn_seal_is_looked_behind_not_believed(packages: Path, tmp_path: Pat
 def test_in_the_image_a_file_of_another_size_is_named(packages: Path) -> None:
     assert wrong_sizes(packages) == []
     (packages / "beta.py").write_text("b = 22\n")
-    assert wrong_sizes(packages) == ["beta 2.5: beta.py is not the file that was installed"]
+    found = wrong_sizes(packages)
+    assert lines(found) == ["beta 2.5: beta.py is not the file that was installed"]
 
 
 def test_a_project_without_a_lock_is_refused_by_path_and_mend(tmp_path: Path) -> None:
     with pytest.raises(Refusal) as refused:
-        differences(tmp_path)
-    assert re.search(r"where: +\S+/docker/lock-c[pu][ud]\w*\.txt", str(refused.value))
-    assert "make lock" in refused.value.fix
+        hold_to_lock(tmp_path, "refuse")
+    assert re.fullmatch(
+        r"there is no docker/lock-c[pu][ud]\w*\.txt .*\(make lock\)", refused.value.got
+    )
+    assert "agreement.environment_drift=warn" in refused.value.fix
+
+
+def test_under_warn_the_differences_are_said_and_given_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = hold_to_lock(tmp_path, "warn")
+    assert found.lines == drift(tmp_path).lines != []
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith("warning: the environment is not the one that is locked")
+    assert found.lines[0] in told
+    assert told.endswith(f"; to mend it: {mend()}")
+    assert hold_to_lock(tmp_path, "warn") is found  # one look a process
+    assert capsys.readouterr().err == ""
+
+
+def test_of_many_differences_the_first_are_shown_and_the_rest_counted() -> None:
+    many = Drift(tuple(f"p{number} 1 is not installed" for number in range(40)))
+    assert many.words().startswith("p0 1 is not installed; p1 1")
+    assert many.words().endswith("p11 1 is not installed; and 28 more")
 
 
 def test_every_distribution_of_both_locks_is_read() -> None:
@@ -174,7 +210,20 @@ def test_drift_in_a_real_environment_is_refused_with_its_list_and_its_mend(tmp_p
     assert "make image" in done.stderr
 
 
-def test_a_second_look_at_an_unchanged_environment_finds_nothing(tmp_path: Path) -> None:
-    packages = Path(sysconfig.get_path("purelib"))
-    changed_files(packages, tmp_path)  # the first look, which seals
-    assert changed_files(packages, tmp_path) == []
+OPENED = """
+import sys, sysconfig
+from pathlib import Path
+from saigen.recipe.seal import changed_files
+packages, prefix = Path(sysconfig.get_path("purelib")), Path(sys.argv[1])
+assert changed_files(packages, prefix) == []  # the first look, which seals
+opened = []
+sys.addaudithook(lambda event, values: event == "open" and opened.append(str(values[0])))
+assert changed_files(packages, prefix) == []
+print([name for name in opened if name.startswith(str(packages))])
+"""
+
+
+def test_a_second_look_at_an_unchanged_environment_opens_no_file_of_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", OPENED, str(tmp_path)]
+    told = subprocess.check_output(command, env={"PYTHONPATH": str(ROOT / "src")}, text=True)
+    assert told == "[]\n"

@@ -3,9 +3,14 @@ refused by name. Processors of other makers are a matter of the system suite.
 """
 
 import json
+import os
+import re
+import subprocess
+import sys
 
 import pytest
-from conf_project import Conf
+import torch
+from conf_project import ROOT, Conf
 
 
 @pytest.fixture
@@ -38,6 +43,71 @@ def test_fused_adamw_and_sgd_are_taken(conf):
     for optimizer in ("adamw", "sgd"):
         config = conf.compose("agreement=portable", f"optimizer={optimizer}").config
         assert config.agreement.name == "portable"
+
+
+FIRST_THEN_SET = """
+import os, sys, torch
+from saigen.recipe.composer.compose import compose
+from saigen.training import settings
+config = compose(("agreement=portable",)).config
+wanted = {n: v for n, v in settings.environment_of(config).items() if v}
+os.environ.update((n, v) for n, v in wanted.items() if n != sys.argv[1])
+torch.ones(64, 64) @ torch.ones(64, 64)
+torch.nn.functional.conv2d(torch.ones(4, 8, 12, 12), torch.ones(8, 8, 3, 3))
+os.environ.update(wanted)
+settings.apply(config)
+settings.refuse_unless_set(config, settings.read_back())
+print("taken")
+"""
+
+
+@pytest.mark.parametrize(
+    ("variable", "where", "got"),
+    [
+        ("MKL_CBWR", "agreement.mkl_branch", "'native'"),
+        ("ONEDNN_MAX_CPU_ISA", "agreement.onednn_instruction_set", "'AVX-512'"),
+        ("", "", ""),
+    ],
+)
+def test_a_variable_that_is_set_after_the_first_operation_is_refused(variable, where, got):
+    """MKL and oneDNN ignore it then, silently: what they really took is asked of themselves."""
+    if variable == "ONEDNN_MAX_CPU_ISA" and not torch.cpu._is_avx512_supported():
+        pytest.skip("this processor has no AVX-512, so that there is nothing to limit")
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_THEN_SET, variable],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": "src"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if not variable:
+        assert done.stdout == "taken\n", done.stderr
+        return
+    told = done.stderr.partition("Refusal: ")[2]
+    assert "a switch was set and did not stay set" in told
+    assert done.returncode == 1
+    refusal = [line.split(":", 1)[1].strip() for line in told.splitlines()[1:]]
+    assert refusal[0] == where
+    assert refusal[2] == got
+
+
+@pytest.mark.parametrize("branch", ["COMPATIBLE", "SSE4_2", "AVX2"])
+def test_the_branch_that_mkl_says_is_the_one_it_prints(branch):
+    code = (
+        "import torch; a = torch.ones(8, 8); a @ a\n"
+        "from saigen.training.branches import mkl_branch; print('said', mkl_branch())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "MKL_CBWR": branch, "MKL_VERBOSE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    printed = re.search(r"CNR:(\S+)", done.stdout)
+    assert printed is not None
+    assert f"said {printed[1]}" in done.stdout
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from saigen.recipe.compose import compose
+from saigen.recipe.composer.compose import compose
 from saigen.training.loop import build_model
 from saigen.training.order import Order
 from saigen.training.streams import Streams
@@ -38,7 +38,7 @@ def script(draws_before: int, *, seeded_at_the_top: bool):
     for _ in range(draws_before):
         random.random(), np.random.rand(), torch.rand(1)
     if seeded_at_the_top:
-        from saigen.recipe.callees import instantiate
+        from saigen.recipe.callables.callees import instantiate
 
         return instantiate(config.model).state_dict()
     return weights(config)

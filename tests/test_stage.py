@@ -10,10 +10,10 @@ import pytest
 import yaml
 from conf_project import ROOT
 
-from saigen.recipe.compose import compose
-from saigen.recipe.machine import leaves
+from saigen.recipe.callables.signatures import CACHE
+from saigen.recipe.composer.compose import compose
+from saigen.recipe.composer.machine import leaves
 from saigen.recipe.schema import CIRCUMSTANCES
-from saigen.recipe.signatures import CACHE
 
 DVC = str(Path(sys.executable).parent / "dvc")
 PIPELINE = """

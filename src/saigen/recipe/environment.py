@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,19 @@ VARIABLES = (
 )  # fmt: skip
 
 
-def capture(root: Path, switches: dict[str, Any], device: str, *, portable: bool) -> Layer:
+def capture(
+    root: Path,
+    switches: dict[str, Any],
+    device: str,
+    *,
+    portable: bool,
+    replaced: Mapping[str, str],
+) -> Layer:
     """Packages, lock, interpreter, libc, instruction set, BLAS, threads, devices, and the canary.
 
     `switches` is what `training.settings.read_back` found after it was set. `portable`: whether
     the same is promised on processors of every maker, so that the maker is a circumstance.
+    `replaced`: files inside the packages that are not those that were installed.
     """
     vendor = cpu_information().get("vendor_id", "unknown")
     return Layer(
@@ -39,6 +48,7 @@ def capture(root: Path, switches: dict[str, Any], device: str, *, portable: bool
             "machine": platform.machine(),
             "libc": "-".join(platform.libc_ver()),
             "packages": installed_packages(),
+            **({"replaced": dict(replaced)} if replaced else {}),
             "lock": {
                 name: digest_file(root / path)
                 for name, path in LOCKS.items()

@@ -4,54 +4,88 @@ Looked at before every start, so without importing anything that is installed: n
 versions are those of the `*.dist-info` folders (PEP 376), files are left to `seal`.
 """
 
+import functools
 import os
 import re
 import sys
 import sysconfig
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from saigen.recipe.seal import changed_files, wrong_sizes
+from saigen.recipe.seal import Replaced, changed_files, wrong_sizes
 from saigen.refusal import Refusal
 
 _LOCKED = re.compile(r"^([a-z0-9][a-z0-9.-]*)==(\S+)", re.MULTILINE)
 _TOOLS = frozenset({"pip", "saigen"})  # they may be there; neither enters a number
 
 
-def hold_to_lock(root: Path) -> None:
-    """Refuse an environment that is not what the project's lock says.
+_SHOWN = 12  # differences in a refusal; the record of a run under `warn` has them all
 
-    `root` is the project's folder. Raises Refusal with every difference and the mend.
+
+@dataclass(frozen=True)
+class Drift:
+    """How the environment differs from the lock; nothing of it when it does not."""
+
+    distributions: tuple[str, ...] = ()  # one line each: missing, other, added
+    files: tuple[Replaced, ...] = ()
+
+    @property
+    def lines(self) -> list[str]:
+        """All of it, for a person and the circumstances of a record."""
+        return [*self.distributions, *map(str, self.files)]
+
+    @property
+    def replaced(self) -> dict[str, str]:
+        """What versions do not tell and can move bits: path of a file -> what is there now."""
+        return {file.path: file.sha256 or "gone" for file in self.files}
+
+    def words(self) -> str:
+        """The first differences, and how many more there are."""
+        more = len(self.lines) - _SHOWN
+        return "; ".join(self.lines[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+
+
+def hold_to_lock(root: Path, policy: Literal["refuse", "warn"]) -> Drift:
+    """Compare what is installed with the lock of the project in `root`, once a process.
+
+    Under `warn` the differences are said on standard error and returned; under `refuse` there are
+    none, or Refusal is raised with their list and the mend.
     """
-    found = differences(root)
-    if found:
+    return _held(root.resolve(), policy)
+
+
+@functools.cache
+def _held(root: Path, policy: str) -> Drift:
+    found = drift(root)
+    if found.lines and policy == "warn" and os.environ.get("RANK", "0") == "0":
+        print(
+            f"warning: the environment is not the one that is locked, which is recorded: "
+            f"{found.words()}; to mend it: {mend()}",
+            file=sys.stderr,
+        )
+    elif found.lines and policy == "refuse":
         raise Refusal(
             "the environment is not the one that is locked",
             where=sys.prefix,
-            expected=f"exactly what {_lock_file(root).relative_to(root)} lists",
-            got="; ".join(found),
-            fix=_mend(),
+            expected=f"exactly what {lock_file(root).relative_to(root)} lists",
+            got=found.words(),
+            fix=f"{mend()}; agreement.environment_drift=warn takes it as it is and records it",
         )
+    return found
 
 
-def differences(root: Path) -> list[str]:
-    """One line for each difference between the lock and what this interpreter would import.
-
-    Empty when there is none. Raises Refusal when the project has no lock.
-    """
-    packages = Path(sysconfig.get_path("purelib"))
-    lock = _lock_file(root)
+def drift(root: Path) -> Drift:
+    """The differences between the lock and what this interpreter would import (some 30 ms)."""
+    packages, lock = Path(sysconfig.get_path("purelib")), lock_file(root)
     if not lock.is_file():
-        raise Refusal(
-            "there is no lock to compare the environment with",
-            where=str(lock),
-            expected="the hash-locked list of distributions",
-            got="no such file",
-            fix="git checkout docker, or make lock",
-        )
-    found = version_differences(locked_versions(lock), installed_versions(packages))
+        return Drift((f"there is no {lock.relative_to(root)} to compare it with (make lock)",))
+    versions = version_differences(locked_versions(lock), installed_versions(packages))
     if os.environ.get("SAIGEN_ENVIRONMENT") == "container":
-        return found + wrong_sizes(packages)
-    return found + changed_files(packages, Path(sys.prefix))
+        files = wrong_sizes(packages)
+    else:
+        files = changed_files(packages, Path(sys.prefix))
+    return Drift(tuple(versions), tuple(files))
 
 
 def locked_versions(lock: Path) -> dict[str, str]:
@@ -82,7 +116,8 @@ def version_differences(locked: dict[str, str], installed: dict[str, list[str]])
     return lines + [f"{name} {installed[name][0]} is not in the lock" for name in added]
 
 
-def _lock_file(root: Path) -> Path:
+def lock_file(root: Path) -> Path:
+    """The lock that what is installed is held to."""
     return root / f"docker/lock-{_variant()}.txt"
 
 
@@ -95,7 +130,8 @@ def _variant() -> str:
         return "cuda" if versions.get("torch") and "+cpu" not in versions["torch"][0] else "cpu"
 
 
-def _mend() -> str:
+def mend() -> str:
+    """The command that makes the environment what the lock says."""
     if os.environ.get("SAIGEN_ENVIRONMENT") == "container":
         return "make image"
     return "rm -rf .venv && make .venv (a lock that should change: make lock)"
@@ -104,7 +140,7 @@ def _mend() -> str:
 if __name__ == "__main__":
     # docker/install.sh calls this, so that the first start does not pay for the first look
     try:
-        hold_to_lock(Path.cwd())
+        hold_to_lock(Path.cwd(), "refuse")
     except Refusal as refusal:
         print(refusal, file=sys.stderr)
         sys.exit(2)

@@ -5,7 +5,7 @@ conf/agreement/portable.yaml, and one without AVX). MKL's float32 square root is
 setting makes it equal, and every optimizer that takes it outside a fused kernel inherits that.
 """
 
-from saigen.recipe.origins import Where
+from saigen.recipe.composer.origins import Where
 from saigen.recipe.schema import Agreement, Config
 from saigen.refusal import Refusal
 

@@ -2,7 +2,7 @@
 
 Below the command line nothing else is passed around: no ``DictConfig``, no string keys. A
 `Call` is a node with a ``_target_``; its arguments are checked against the callee's own
-signature (`recipe/callees.py`), so they have no fields here.
+signature (`recipe/callables/callees.py`), so they have no fields here.
 """
 
 from collections.abc import Mapping
@@ -146,8 +146,15 @@ class Agreement(Section):
         description="ATEN_CPU_CAPABILITY; native: unset"
     )
     mkl_branch: str = Field(description="MKL_CBWR; native: unset")
-    onednn_instruction_set: str = Field(description="ONEDNN_MAX_CPU_ISA; native: unset")
+    onednn_instruction_set: Literal[
+        "native", "SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE",
+        "AVX512_CORE_VNNI", "AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX",
+        "AVX512_CORE_AMX_FP16",
+    ] = Field(description="ONEDNN_MAX_CPU_ISA; native: unset")  # fmt: skip
     reduction: Literal["tree", "allreduce"] = Field(description="how gradients are summed")
+    environment_drift: Literal["refuse", "warn"] = Field(
+        description="when what is installed is not what is locked; warn: train, and record it"
+    )
 
 
 class Hardware(Section):
@@ -169,6 +176,9 @@ class Tracking(Section):
     history_every_steps: Count = Field(description="steps between rows of history.csv")
     checkpoint_every_steps: Count = Field(description="steps between checkpoints")
     trace_flush_steps: Count = Field(description="steps between writes of the trace")
+    trace_depth: Literal["step", "tensor"] = Field(
+        description="fingerprints of the whole model, or of each parameter and its gradient too"
+    )
     leak_watch: Literal["count", "locate"] = Field(
         description="draws outside a stream: count them, or find the first one's line (slow)"
     )
@@ -198,6 +208,7 @@ CIRCUMSTANCES = (
     "hardware.processes",
     "hardware.loader_workers",
     "hardware.process_timeout_seconds",
+    "agreement.environment_drift",
 )
 
 # Keys that a later version of the template brought: which version, and the value that keeps what

@@ -18,13 +18,28 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from saigen.digest import digest_value
+from saigen.digest import digest_file, digest_value
 from saigen.files import write_whole
 
 NAME = ".sealed"
 _SKIPPED = ("/tests/", "/test/", "__pycache__/", "/include/")
 
 Stat = tuple[int, int, int]  # bytes, mtime in ns, ctime in ns; (-1, 0, 0) when there is no file
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """A file that is not the one that was installed; its RECORD: the distribution is not."""
+
+    distribution: str  # "torch 2.13.0"
+    path: str  # in site-packages
+    sha256: str  # of what is there now; empty: nothing
+
+    def __str__(self) -> str:
+        if self.path.endswith(".dist-info/RECORD"):
+            return f"{self.distribution}: another build of the same version"
+        what = "is not the file that was installed" if self.sha256 else "is gone"
+        return f"{self.distribution}: {self.path} {what}"
 
 
 @dataclass(frozen=True)
@@ -49,8 +64,8 @@ class Sealed:
             return None
 
 
-def changed_files(packages: Path, prefix: Path) -> list[str]:
-    """One line for each file, or distribution, that is no longer what was installed.
+def changed_files(packages: Path, prefix: Path) -> list[Replaced]:
+    """Each file, or distribution, that is no longer what was installed.
 
     `packages` is site-packages, `prefix` the environment that keeps the seal. Takes seconds the
     first time after an installation and some 50 ms afterwards.
@@ -63,32 +78,29 @@ def changed_files(packages: Path, prefix: Path) -> list[str]:
         return []
     records = {path.parent.name: path for path in packages.glob("*.dist-info/RECORD")}
     digests = {name: _record_digest(path) for name, path in records.items()}
-    found: list[str] = []
+    found: list[Replaced] = []
     files: dict[str, Stat] = {}
     for name, path in records.items():
-        title = name.removesuffix(".dist-info").replace("-", " ")
         if before is not None and before.records.get(name, digests[name]) != digests[name]:
-            found.append(f"{title}: another build of the same version")
+            found.append(_replaced(packages, path, f"{name}/RECORD"))
         for file, expected, _ in _listed(path):
             files[file] = _stat(packages / file)
             if (before is None or file in moved) and not _holds(packages / file, expected):
-                found.append(f"{title}: {file} {_what(files[file])}")
+                found.append(_replaced(packages, path, file))
         files[f"{name}/RECORD"] = _stat(path)
     if not found:
         _keep(seal, Sealed(stamp, files, digests))
     return found
 
 
-def wrong_sizes(packages: Path) -> list[str]:
-    """One line for each file whose size is not the one in RECORD: the look inside the image."""
-    found = []
-    for path in packages.glob("*.dist-info/RECORD"):
-        title = path.parent.name.removesuffix(".dist-info").replace("-", " ")
-        for file, _, size in _listed(path):
-            stat = _stat(packages / file)
-            if stat[0] != size:
-                found.append(f"{title}: {file} {_what(stat)}")
-    return found
+def wrong_sizes(packages: Path) -> list[Replaced]:
+    """Each file whose size is not the one in RECORD: the look inside the image."""
+    return [
+        _replaced(packages, record, file)
+        for record in packages.glob("*.dist-info/RECORD")
+        for file, _, size in _listed(record)
+        if _stat(packages / file)[0] != size
+    ]
 
 
 def _stamp(prefix: Path) -> str:
@@ -110,8 +122,10 @@ def _stat(path: str | Path) -> Stat:
     return (found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
-def _what(stat: Stat) -> str:
-    return "is gone" if stat[0] < 0 else "is not the file that was installed"
+def _replaced(packages: Path, record: Path, file: str) -> Replaced:
+    title = record.parent.name.removesuffix(".dist-info").replace("-", " ")
+    path = packages / file
+    return Replaced(title, file, digest_file(path) if path.is_file() else "")
 
 
 def _listed(record: Path) -> Iterator[tuple[str, str, int]]:

@@ -4,15 +4,15 @@ import re
 from pathlib import Path
 from typing import Any
 
-from saigen.recipe.callees import TARGET, find_calls
-from saigen.recipe.compose import CONF, Composition, compose
-from saigen.recipe.keys import field_of, type_of_field
-from saigen.recipe.names import nearest, range_of, unit
-from saigen.recipe.origins import Origins
-from saigen.recipe.overrides import options
-from saigen.recipe.parameter_types import Type, bounds_of, unbounded, words
-from saigen.recipe.signatures import signatures
-from saigen.recipe.sources import read_sources
+from saigen.recipe.callables.callees import TARGET, find_calls
+from saigen.recipe.callables.parameter_types import Type, bounds_of, unbounded, words
+from saigen.recipe.callables.signatures import signatures
+from saigen.recipe.composer.compose import CONF, Composition, compose
+from saigen.recipe.composer.keys import field_of, type_of_field
+from saigen.recipe.composer.names import nearest, range_of, unit
+from saigen.recipe.composer.origins import Origins
+from saigen.recipe.composer.overrides import options
+from saigen.recipe.composer.sources import read_sources
 from saigen.refusal import Refusal
 
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")

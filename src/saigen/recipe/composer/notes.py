@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from saigen.files import write_json
-from saigen.recipe.laying import lay
-from saigen.recipe.overrides import Override, options, parse
-from saigen.recipe.sources import Source
+from saigen.recipe.composer.laying import lay
+from saigen.recipe.composer.overrides import Override, options, parse
+from saigen.recipe.composer.sources import Source
 
 NOTES = Path(".saigen/cache/composed")
 LOCK = Path("dvc.lock")

@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from saigen.recipe.keys import field_of, section_of, type_of_field
-from saigen.recipe.names import UNITS, nearest
-from saigen.recipe.parameter_types import words
+from saigen.recipe.callables.parameter_types import words
+from saigen.recipe.composer.keys import field_of, section_of, type_of_field
+from saigen.recipe.composer.names import UNITS, nearest
 from saigen.recipe.schema import NEWER_KEYS, STREAMS
 from saigen.refusal import Refusal
 

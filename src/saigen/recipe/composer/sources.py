@@ -70,7 +70,7 @@ def read_sources(conf: Path) -> dict[str, Source]:
         )
     return {
         path.relative_to(conf).with_suffix("").as_posix(): _read(path, conf)
-        for path in sorted(conf.rglob("*.yaml"))
+        for path in sorted(conf.rglob("[!.]*.yaml"))  # not an editor's .#name.yaml
     }
 
 

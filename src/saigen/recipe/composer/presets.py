@@ -12,7 +12,7 @@ and `conf/config.yaml` must hold what keeps Hydra's folders out of the way of ru
 import re
 from collections.abc import Iterator
 
-from saigen.recipe.sources import Source
+from saigen.recipe.composer.sources import Source
 from saigen.refusal import Refusal
 
 _SETS = re.compile(r"^#\s*sets:[ \t]*(.*)$", re.MULTILINE)

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from saigen.recipe.names import nearest
+from saigen.recipe.composer.names import nearest
 from saigen.refusal import Refusal
 
 PYPROJECT = "pyproject.toml"

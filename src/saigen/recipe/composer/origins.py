@@ -4,8 +4,8 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
-from saigen.recipe.overrides import Override, options, parse
-from saigen.recipe.sources import Entry, Source
+from saigen.recipe.composer.overrides import Override, options, parse
+from saigen.recipe.composer.sources import Entry, Source
 
 Where = Callable[[str], str]
 

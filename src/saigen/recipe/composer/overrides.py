@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from saigen.recipe.names import nearest
-from saigen.recipe.sources import Source, refuse_resolver
+from saigen.recipe.composer.names import nearest
+from saigen.recipe.composer.sources import Source, refuse_resolver
 from saigen.refusal import Refusal
 
 _SHAPE = re.compile(r"(?P<sign>\+\+|\+|~)?(?P<key>[^=]*)(?P<rest>=(?P<value>.*))?", re.DOTALL)

@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from saigen.digest import canonical_json
-from saigen.recipe.callees import check_calls
-from saigen.recipe.derive import derive
-from saigen.recipe.laying import lay
-from saigen.recipe.machine import refuse_machine
-from saigen.recipe.mistakes import refusal_of
-from saigen.recipe.origins import Origins, Where
-from saigen.recipe.overrides import normalized
+from saigen.recipe.callables.callees import check_calls
+from saigen.recipe.composer.derive import derive
+from saigen.recipe.composer.laying import lay
+from saigen.recipe.composer.machine import refuse_machine
+from saigen.recipe.composer.mistakes import refusal_of
+from saigen.recipe.composer.origins import Origins, Where
+from saigen.recipe.composer.overrides import normalized
+from saigen.recipe.composer.presets import refuse_frame, refuse_lost, refuse_unsaid
+from saigen.recipe.composer.sources import read_sources, read_text
 from saigen.recipe.portability import refuse_unportable
-from saigen.recipe.presets import refuse_frame, refuse_lost, refuse_unsaid
 from saigen.recipe.schema import Config
-from saigen.recipe.sources import read_sources, read_text
 from saigen.refusal import Refusal
 
 CONF = Path("conf")

@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from saigen.recipe.names import nearest
-from saigen.recipe.origins import Origins
-from saigen.recipe.overrides import options, parse
-from saigen.recipe.sources import Source
+from saigen.recipe.composer.names import nearest
+from saigen.recipe.composer.origins import Origins
+from saigen.recipe.composer.overrides import options, parse
+from saigen.recipe.composer.sources import Source
 from saigen.refusal import Refusal
 
 _IN_FILE = re.compile(r"In '([^']+)': Could not override '([^']+)'")

@@ -16,8 +16,8 @@ from typing import Any
 
 from saigen.digest import digest_file, digest_tree
 from saigen.files import write_json
-from saigen.recipe.allowlist import allowed_modules, refuse_home, refuse_text, resolve
-from saigen.recipe.parameter_types import Type, type_of
+from saigen.recipe.callables.allowlist import allowed_modules, refuse_home, refuse_text, resolve
+from saigen.recipe.callables.parameter_types import Type, type_of
 from saigen.refusal import Refusal
 
 CACHE = Path(".saigen/cache/signatures.json")
@@ -163,7 +163,7 @@ def _package(path: Path, root: Path) -> Path:
 
 def _digest(path: Path) -> str | None:
     if path.is_dir():
-        files = sorted(path.rglob("*.py"))
+        files = sorted(path.rglob("[!.]*.py"))  # not an editor's .#name.py
         return digest_tree({str(file.relative_to(path)): digest_file(file) for file in files})
     return digest_file(path) if path.is_file() else None
 

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from saigen.recipe import config as config_layer
-from saigen.recipe.compose import CONF, compose
-from saigen.recipe.presets import refuse_frame
-from saigen.recipe.sources import read_sources
+from saigen.recipe.composer.compose import CONF, compose
+from saigen.recipe.composer.presets import refuse_frame
+from saigen.recipe.composer.sources import read_sources
 from saigen.refusal import Failure
 
 _FOLDER = ".saigen/hydra"

@@ -1,6 +1,6 @@
 """A hyperparameter's value stands in YAML. This finds those that stand in Python instead.
 
-    python -m saigen.recipe.hidden_defaults src/project src/saigen/training
+    python -m saigen.recipe.callables.hidden_defaults src/project src/saigen/training
 
 It reads the syntax tree of every file and names each
 
@@ -27,7 +27,7 @@ import tokenize
 from dataclasses import dataclass
 from pathlib import Path
 
-from saigen.recipe.python_values import Reader
+from saigen.recipe.callables.python_values import Reader
 
 _ESCAPE = re.compile(r"#\s*saigen:\s*\w+, because\s+(.*)")
 _LEAST_WORDS = 3
@@ -49,7 +49,7 @@ class Finding:
 
 def check_folder(folder: Path) -> list[Finding]:
     """Every finding in the Python files below a folder, or in one file."""
-    files = [folder] if folder.is_file() else sorted(folder.rglob("*.py"))
+    files = [folder] if folder.is_file() else sorted(folder.rglob("[!.]*.py"))
     return [found for file in files for found in check_source(file.read_text("utf-8"), str(file))]
 
 

@@ -9,9 +9,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from saigen.recipe.laying import lay
-from saigen.recipe.overrides import options
-from saigen.recipe.sources import Source
+from saigen.recipe.composer.laying import lay
+from saigen.recipe.composer.overrides import options
+from saigen.recipe.composer.sources import Source
 
 
 def derive(

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from saigen.recipe.allowlist import allowed_modules, resolve
-from saigen.recipe.names import nearest, refuse_range, refuse_two_units
-from saigen.recipe.parameter_types import accepts, words
+from saigen.recipe.callables.allowlist import allowed_modules, resolve
+from saigen.recipe.callables.parameter_types import accepts, words
+from saigen.recipe.callables.signatures import Parameter, Signature, signatures
+from saigen.recipe.composer.names import nearest, refuse_range, refuse_two_units
 from saigen.recipe.schema import Call
-from saigen.recipe.signatures import Parameter, Signature, signatures
 from saigen.refusal import Refusal
 
 TARGET = "_target_"

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from saigen.recipe.compose import Composition, typed
+from saigen.recipe.composer.compose import Composition, typed
 
 _VARIABLE = "SAIGEN_COMPOSED"
 

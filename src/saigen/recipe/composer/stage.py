@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from saigen.files import write_whole
-from saigen.recipe import notes
-from saigen.recipe.compose import CONF, PARAMS, Composition, compose, read_composed
-from saigen.recipe.derive import derive, differences, in_hydras_words
-from saigen.recipe.laying import lay
-from saigen.recipe.notes import Note
-from saigen.recipe.origins import Origins
-from saigen.recipe.sources import read_sources
+from saigen.recipe.composer import notes
+from saigen.recipe.composer.compose import CONF, PARAMS, Composition, compose, read_composed
+from saigen.recipe.composer.derive import derive, differences, in_hydras_words
+from saigen.recipe.composer.laying import lay
+from saigen.recipe.composer.notes import Note
+from saigen.recipe.composer.origins import Origins
+from saigen.recipe.composer.sources import read_sources
 from saigen.refusal import Refusal
 
 Say = Callable[[str], None]

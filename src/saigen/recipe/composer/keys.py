@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from saigen.recipe.parameter_types import Type, bounded, type_of
+from saigen.recipe.callables.parameter_types import Type, bounded, type_of
 from saigen.recipe.schema import Config, Section
 
 

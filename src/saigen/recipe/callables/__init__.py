@@ -1,0 +1,1 @@
+"""What a config may call, with every parameter stated: no value is hidden in Python."""

@@ -1,0 +1,1 @@
+"""Hydra composes conf/ into one typed, frozen config, and every value knows where it came from."""
