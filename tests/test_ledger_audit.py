@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -167,6 +169,32 @@ def test_runs_are_filtered_by_config_key_and_sorted_by_metric(made):
     newest_first = listing(made.root / "runs", sort="-started_at").runs
     assert [row.run[-1] for row in newest_first] == ["2", "1"]
     assert "made again, identical (2nd time)" in runs_table(rows)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from saigen.records.runs import claim
+with claim(sys.argv[1], Path("runs")) as folder:
+    print(folder.name, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_run_is_running_while_a_process_holds_it_and_interrupted_after(runs):
+    record = read_record(next(runs.glob("*-1"))) | {"complete": False}
+    command = [sys.executable, "-c", HOLD, "f" * 64]
+    with subprocess.Popen(
+        command, cwd=runs.parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        name = holder.stdout.readline().strip()
+        record["run"] = name
+        (runs / name / "record.json").write_text(json.dumps(record))
+        states = {row.run: row.state for row in listing(runs).runs}
+        assert states[name] == "running"
+        holder.stdin.close()
+    assert {row.run: row.state for row in listing(runs).runs}[name] == "interrupted"
+    assert sorted(states.values()) == ["complete", "complete", "running"]
 
 
 def test_an_unknown_key_of_runs_is_refused(made):

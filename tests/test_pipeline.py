@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -135,18 +136,31 @@ def test_the_same_recipe_again_is_entered_as_made_again(prepared_project):
     assert len(list((prepared_project.root / "runs").glob("*/record.json"))) == 2
 
 
-def test_another_outcome_of_one_recipe_is_a_violation_said_at_once(prepared_project):
+def test_another_outcome_of_one_recipe_is_a_violation_said_at_once_with_the_diff(prepared_project):
+    path = prepared_project.root / "src/project/models/mlp.py"
+    forward = "        scores: torch.Tensor = "
+    noise = "        import os\n        inputs = inputs * (1 + os.urandom(1)[0])\n"
+    path.write_text(path.read_text().replace(forward, noise + forward, 1))
     prepared_project.saigen("train", "debug=two_steps")
-    ledger = prepared_project.root / "runs/ledger.jsonl"
-    from saigen.digest import canonical_json, digest_value
-
-    entry = json.loads(ledger.read_text())
-    entry["outcome"] = "0" * 64
-    entry["digest"] = digest_value({k: v for k, v in entry.items() if k != "digest"})
-    ledger.write_text(canonical_json(entry) + "\n")
-    done = prepared_project.run(sys.executable, "-m", "saigen", "train", "debug=two_steps")
+    command = (sys.executable, "-m", "saigen", "train", "debug=two_steps")
+    done = prepared_project.run(*command)
+    first, second = sorted(path.parent for path in prepared_project.root.glob("runs/*/record.json"))
     assert done.returncode == 1
-    assert "VIOLATION: the same recipe gave another outcome in" in done.stderr
+    lines = done.stderr[done.stderr.index("VIOLATION") :].splitlines()
+    assert lines[0] == f"VIOLATION: the same recipe gave another outcome in {first.name}"
+    assert lines[1].startswith(f"A  {first.name}")
+    assert lines[2].startswith(f"B  {second.name}")
+    layers = ("data", "config", "code", "environment", "randomness", "distribution")
+    assert [f"{layer:<14}equal" for layer in layers] == lines[4:10]
+    assert "the runs part at step 0, in the forward pass" in done.stderr
+    assert lines[-1] == f"next          saigen diff --deep {first.name} {second.name}"
+
+    shutil.rmtree(first)
+    shutil.rmtree(second)
+    done = prepared_project.run(*command)
+    assert done.returncode == 1
+    told = f"runs/{second.name} is not here any more, so what differs cannot be told"
+    assert done.stderr.splitlines()[-1] == told
 
 
 def test_a_run_keeps_what_git_does_not_have(prepared_project):
@@ -163,8 +177,8 @@ def test_a_run_keeps_what_git_does_not_have(prepared_project):
     project.saigen("train", "debug=two_steps", env={"SECRET_TOKEN": "secret-of-mine"})
     folder = next((project.root / "runs").glob("*/record.json")).parent
     record = json.loads((folder / "record.json").read_text())
-    assert "# not committed" in (folder / "code.patch").read_text()
-    assert (folder / "untracked/src/project/new.py").is_file()
+    assert "# not committed" in (folder / "uncommitted/code.patch").read_text()
+    assert (folder / "uncommitted/untracked/src/project/new.py").is_file()
     assert list(record["circumstances"]["git"]["untracked"]) == ["src/project/new.py"]
     written = [path for path in folder.rglob("*") if path.is_file()]
     assert all(b"secret-of-mine" not in path.read_bytes() for path in written)

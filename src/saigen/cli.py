@@ -15,7 +15,7 @@ from saigen.training.interruption import InterruptedAtCheckpoint
 from saigen.training.processes import TERMINATED
 
 if TYPE_CHECKING:
-    from saigen.recipe.compose import Composition
+    from saigen.recipe.composer.compose import Composition
 
 ROOT = Path()
 
@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Refusal as refusal:
         print(refusal, file=sys.stderr)
         return 1 if isinstance(refusal, Failure) else 2
+    except ImportError:
+        return _refused_for_drift()
     except OSError as error:
         print(_unwritable(error), file=sys.stderr)
         return 1
@@ -38,6 +40,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
         return 130
+
+
+def _refused_for_drift() -> int:
+    """Inside `except ImportError`: 2 if packages are not as locked, which is said; else raise."""
+    from saigen.recipe.lock import hold_to_lock
+
+    try:
+        hold_to_lock(ROOT, "refuse")
+    except Refusal as refusal:
+        print(refusal, file=sys.stderr)
+        return 2
+    raise  # noqa: PLE0704  of the error that is being handled
 
 
 def _unwritable(error: OSError) -> Failure:
@@ -123,13 +137,15 @@ def _add_judging(
     verb.add_argument("--full", action="store_true", help="the whole training, not a short one")
     verb.add_argument("--only", action="append", default=[], metavar="CLAIM", help="only this one")
     verb.add_argument("--json", action="store_true", help="one JSON document")
+    verb = add("doctor", _doctor, "this machine against the pins: what can be kept here")
+    verb.add_argument("--json", action="store_true", help="one JSON document")
     verb = add("audit", _audit, "check ledger, records and files, byte for byte")
     verb.add_argument("--json", action="store_true", help="one JSON document")
 
 
 def _composition(chosen: argparse.Namespace) -> "Composition":
-    from saigen.recipe import stage
-    from saigen.recipe.compose import compose
+    from saigen.recipe.composer import stage
+    from saigen.recipe.composer.compose import compose
 
     _refuse_ignored(chosen)
     return stage.composed(ROOT) if chosen.stage else compose(tuple(chosen.overrides))
@@ -148,8 +164,8 @@ def _refuse_ignored(chosen: argparse.Namespace) -> None:
 
 
 def _compose(chosen: argparse.Namespace) -> int:
-    from saigen.recipe import stage
-    from saigen.recipe.compose import compose
+    from saigen.recipe.composer import stage
+    from saigen.recipe.composer.compose import compose
 
     _refuse_ignored(chosen)
     if chosen.stage:
@@ -157,7 +173,7 @@ def _compose(chosen: argparse.Namespace) -> int:
     elif chosen.write:
         stage.write(ROOT, ())
     elif chosen.explain:
-        from saigen.recipe.explain import explain, explanation
+        from saigen.recipe.composer.explain import explain, explanation
 
         told = explain(chosen.explain, tuple(chosen.overrides))
         print(json.dumps(told, indent=2) if chosen.json else explanation(told))
@@ -169,7 +185,7 @@ def _compose(chosen: argparse.Namespace) -> int:
 
 
 def _data(chosen: argparse.Namespace) -> int:  # noqa: ARG001
-    from saigen.recipe.compose import compose
+    from saigen.recipe.composer.compose import compose
     from saigen.training.preparation import check_snapshot
 
     data = compose(()).config.data
@@ -204,11 +220,11 @@ def _prepare(chosen: argparse.Namespace) -> int:
 
 
 def _train(chosen: argparse.Namespace) -> int:
-    from saigen.recipe import handover
+    from saigen.recipe.composer import handover
     from saigen.training import processes, settings
 
     if chosen.multirun:
-        from saigen.recipe.sweep import sweep
+        from saigen.recipe.composer.sweep import sweep
 
         sweep(chosen.overrides, ROOT)
         return 0
@@ -224,7 +240,11 @@ def _train(chosen: argparse.Namespace) -> int:
     from saigen import stages
 
     group = processes.join(hardware.device, trainer.microbatches, hardware.process_timeout_seconds)
-    folder = stages.train(composition, ROOT, group, print)
+    try:
+        folder = stages.train(composition, ROOT, group, print)
+    except InterruptedAtCheckpoint:
+        group.leave()  # all stop here together; a connection left open may abort a process's end
+        raise
     group.leave()
     if folder is None:  # not rank 0
         return 0
@@ -236,7 +256,7 @@ def _train(chosen: argparse.Namespace) -> int:
 
 def _evaluate(chosen: argparse.Namespace) -> int:
     from saigen import stages
-    from saigen.recipe.compose import read_composed
+    from saigen.recipe.composer.compose import read_composed
     from saigen.records import runs
     from saigen.training import settings
 
@@ -261,25 +281,29 @@ def _finish(folder: Path) -> int:
     print(standing, file=sys.stderr if standing.violated else sys.stdout)
     if not standing.violated:
         return 0
-    from saigen.judgement.diff import diff
-    from saigen.judgement.rendering import diff_text
+    other = folder.parent / standing.violated
+    if not (other / "record.json").is_file():
+        print(f"{other} is not here any more, so what differs cannot be told", file=sys.stderr)
+        return 1
+    from saigen.judgement.comparing.diff import diff
+    from saigen.judgement.comparing.rendering import diff_text
     from saigen.judgement.run import open_run
 
-    pair = [open_run(str(folder.parent / name), ROOT) for name in (standing.violated, folder.name)]
-    print(diff_text(diff(*pair), colour=False), file=sys.stderr)
+    found = diff(*(open_run(str(run), ROOT) for run in (other, folder)))
+    print(diff_text(found, colour=False), file=sys.stderr)
     return 1
 
 
 def _predict(chosen: argparse.Namespace) -> int:
     from saigen import stages
     from saigen.files import write_whole
-    from saigen.recipe.compose import typed
+    from saigen.recipe.composer.compose import typed
     from saigen.records.model_folder import open_model
     from saigen.training import settings
 
     model = open_model(chosen.model)
     settings.start_again_if_needed(typed(model.config, (), str(chosen.model)).config)
-    table = stages.predict(chosen.model, chosen.input)
+    table = stages.predict(chosen.model, chosen.input, ROOT)
     if chosen.out:
         write_whole(chosen.out, table)
     else:
@@ -300,18 +324,18 @@ def _runs(chosen: argparse.Namespace) -> int:
 def _diff(chosen: argparse.Namespace) -> int:
     import os
 
-    from saigen.judgement.diff import diff
-    from saigen.judgement.rendering import diff_html, diff_text
+    from saigen.judgement.comparing.diff import diff
+    from saigen.judgement.comparing.rendering import diff_html, diff_text
     from saigen.judgement.run import open_run
 
     pair = open_run(chosen.a, ROOT), open_run(chosen.b, ROOT)
     found = diff(*pair)
     if chosen.deep:
-        from saigen.judgement.deep import deep
+        from saigen.judgement.comparing.deep import deep
 
         found = found.model_copy(update={"deep": deep(*pair, found, ROOT)})
     if chosen.confirm:
-        from saigen.judgement.confirm import confirm
+        from saigen.judgement.comparing.confirm import confirm
 
         trials = confirm(*pair, found, ROOT, lambda text: print(text, file=sys.stderr))
         found = found.model_copy(update={"trials": trials})
@@ -325,8 +349,8 @@ def _diff(chosen: argparse.Namespace) -> int:
 
 
 def _rerun(chosen: argparse.Namespace) -> int:
-    from saigen.judgement.rendering import diff_text
-    from saigen.judgement.rerun import rerun
+    from saigen.judgement.comparing.rendering import diff_text
+    from saigen.judgement.remaking.rerun import rerun
     from saigen.judgement.run import open_run
 
     def say(text: str) -> None:
@@ -344,7 +368,7 @@ def _rerun(chosen: argparse.Namespace) -> int:
 
 
 def _restore(chosen: argparse.Namespace) -> int:
-    from saigen.judgement.rerun import restore
+    from saigen.judgement.remaking.rerun import restore
     from saigen.judgement.run import open_run
 
     run = open_run(chosen.run, ROOT)
@@ -354,18 +378,26 @@ def _restore(chosen: argparse.Namespace) -> int:
 
 
 def _verify(chosen: argparse.Namespace) -> int:
-    from saigen.judgement.claims import publish, scorecard
-    from saigen.judgement.verify import verify
+    from saigen.judgement.proving.claims import publish, scorecard
+    from saigen.judgement.proving.verify import verify
 
     def say(text: str) -> None:
         print(text, file=sys.stderr)
 
     found = verify(ROOT, chosen.overrides, say, full=chosen.full, only=chosen.only)
-    if not chosen.only:
-        for run in publish(found, ROOT):
-            say(f"written into the record of {run}")
+    for run in publish(found, ROOT, whole=not chosen.only):
+        say(f"written into the record of {run}")
     print(found.json_text() if chosen.json else scorecard(found))
     return 0 if found.held else 1
+
+
+def _doctor(chosen: argparse.Namespace) -> int:
+    from saigen.judgement.doctor import diagnose, diagnosis_text
+    from saigen.judgement.here import look
+
+    found = diagnose(look(ROOT), ROOT)
+    print(found.json_text() if chosen.json else diagnosis_text(found))
+    return 0 if found.sound else 1
 
 
 def _audit(chosen: argparse.Namespace) -> int:
@@ -378,11 +410,9 @@ def _audit(chosen: argparse.Namespace) -> int:
 
 
 def _show(chosen: argparse.Namespace) -> int:
-    from saigen.records import runs
-    from saigen.records.record import read_record
+    from saigen.judgement.run import open_run
     from saigen.records.summary import run_table
 
-    folder = runs.find(chosen.run, ROOT / runs.RUNS)
-    record = read_record(folder)
+    record = open_run(chosen.run, ROOT).record
     print(json.dumps(record, indent=2) if chosen.json else run_table(record))
     return 0

@@ -9,9 +9,9 @@ import numpy as np
 
 from saigen.digest import digest_bytes
 from saigen.files import write_json, write_whole
-from saigen.recipe import code, config, data, distribution, environment, randomness
-from saigen.recipe.callees import instantiate
-from saigen.recipe.compose import Composition, typed
+from saigen.recipe import code, config, data, distribution, environment, lock, randomness
+from saigen.recipe.callables.callees import instantiate
+from saigen.recipe.composer.compose import Composition, typed
 from saigen.recipe.layer import LAYERS, recipe_entry
 from saigen.recipe.schema import Config
 from saigen.records import circumstances, kept, ledger, runs
@@ -25,12 +25,12 @@ from saigen.training.prepared import FOLDER, Prepared, open_prepared
 from saigen.training.processes import Group
 
 MODEL = Path("model")
-RESULTS = Path("results")
 
 
 def prepare(composition: Composition, root: Path) -> dict[str, Any]:
     """Stage `prepare`: the snapshot becomes prepared/. Returns its manifest."""
     chosen = composition.config
+    lock.hold_to_lock(root, chosen.agreement.environment_drift)
     steps = instantiate(chosen.prepare.preparation)
     return preparation.prepare(chosen.data, chosen.prepare, steps, root, root / FOLDER)
 
@@ -46,9 +46,10 @@ def train(
     from saigen.training import loop
 
     chosen = composition.config
+    drift = lock.hold_to_lock(root, chosen.agreement.environment_drift)
     switches = _set_switches(chosen)
     prepared = open_prepared(root / FOLDER)
-    recipe = capture_recipe(composition, prepared, switches, root)
+    recipe = capture_recipe(composition, prepared, switches, drift, root)
     layers = recipe["layers"]
     group.refuse_unless_same("recipe", {name: layers[name]["digest"] for name in LAYERS})
     if not group.writes:
@@ -56,7 +57,7 @@ def train(
             loop.train(chosen, prepared, None, group, say=say)
         return None
     with runs.claim(recipe["digest"], root / runs.RUNS) as folder:
-        record = _begin(folder, recipe, composition, root)
+        record = _begin(folder, recipe, composition, drift, root)
         if record["outcome"]["weights"] and (folder / "model" / MANIFEST).is_file():
             group.share(True)
             return folder  # interrupted after training: only the evaluation is missing
@@ -90,6 +91,7 @@ def evaluate(folder: Path, root: Path) -> tuple[dict[str, Any], ledger.Standing 
     record = read_record(folder)
     model = open_model(folder / "model")
     chosen = typed(model.config, (), str(folder)).config
+    lock.hold_to_lock(root, chosen.agreement.environment_drift)
     _set_switches(chosen)
     prepared = open_prepared(root / FOLDER)
     _refuse_other_data(record, prepared)
@@ -110,13 +112,14 @@ def evaluate(folder: Path, root: Path) -> tuple[dict[str, Any], ledger.Standing 
     return record, complete(folder, record)
 
 
-def predict(model_path: Path, source: Path) -> bytes:
+def predict(model_path: Path, source: Path, root: Path) -> bytes:
     """Predictions, as CSV, for the rows of a file in the snapshot's format.
 
     The preparation that was fitted in training travels inside the model folder.
     """
     model = open_model(model_path)
     chosen = typed(model.config, (), str(model_path)).config
+    lock.hold_to_lock(root, "warn")  # a model that was brought here has no conf/ to lower it in
     _set_switches(chosen)
     if not source.is_file():
         raise Refusal(
@@ -139,10 +142,17 @@ def publish_model(folder: Path, root: Path) -> None:
 
 
 def publish_results(folder: Path, root: Path) -> None:
-    """Copy what a person or DVC wants to see of a run to results/."""
-    for name in ("record.json", "predictions.csv", "history.csv"):
-        write_whole(root / RESULTS / name, (folder / name).read_bytes())
-    write_json(root / RESULTS / "metrics.json", read_record(folder)["outcome"]["metrics"])
+    """Copy to results/ what git and DVC keep of a run besides its model: a run folder, which
+    every verb takes for a RUN in any clone.
+    """
+    for name in ("record.json", "predictions.csv", "history.csv", "trace.bin"):
+        write_whole(root / runs.RESULTS / name, (folder / name).read_bytes())
+    uncommitted = root / runs.RESULTS / circumstances.UNCOMMITTED
+    shutil.rmtree(uncommitted, ignore_errors=True)
+    uncommitted.mkdir()
+    if (folder / circumstances.UNCOMMITTED).is_dir():
+        shutil.copytree(folder / circumstances.UNCOMMITTED, uncommitted, dirs_exist_ok=True)
+    write_json(root / runs.RESULTS / "metrics.json", read_record(folder)["outcome"]["metrics"])
 
 
 def run_of_model(root: Path) -> Path:
@@ -166,7 +176,11 @@ def run_of_model(root: Path) -> Path:
 
 
 def capture_recipe(
-    composition: Composition, prepared: Prepared, switches: dict[str, Any], root: Path
+    composition: Composition,
+    prepared: Prepared,
+    switches: dict[str, Any],
+    drift: lock.Drift,
+    root: Path,
 ) -> dict[str, Any]:
     """All six layers, as they stand before step 0."""
     from saigen.training.streams import SCHEME
@@ -181,6 +195,7 @@ def capture_recipe(
             switches,
             chosen.hardware.device,
             portable=chosen.agreement.name == "portable",
+            replaced=drift.replaced,
         ),
         randomness.capture(chosen.randomness, chosen.agreement, SCHEME),
         distribution.capture(chosen.trainer, chosen.agreement, chosen.hardware),
@@ -189,10 +204,14 @@ def capture_recipe(
 
 
 def _begin(
-    folder: Path, recipe: dict[str, Any], composition: Composition, root: Path
+    folder: Path,
+    recipe: dict[str, Any],
+    composition: Composition,
+    drift: lock.Drift,
+    root: Path,
 ) -> dict[str, Any]:
     """Write the record as it stands before step 0, or take up the one of an interrupted start."""
-    surroundings = circumstances.capture(root, composition)
+    surroundings = circumstances.capture(root, composition, drift.lines)
     if (folder / "record.json").is_file():
         record = read_record(folder)
         record["circumstances"]["continued"].append(surroundings)

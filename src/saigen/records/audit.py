@@ -1,6 +1,7 @@
 """The audit: is every byte of ledger, records and run files still the one that was written?"""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from saigen.records import ledger
 from saigen.records.document import Document
 from saigen.records.kept import FOLDER
 from saigen.records.record import NAME, outcome_digest, read_record
+from saigen.records.runs import RESULTS
 from saigen.refusal import Refusal
 
 
@@ -37,7 +39,9 @@ class Audit(Document):
 
 
 def audit(runs: Path) -> Audit:
-    """Check the ledger's chain, every record against it, and every file against its record."""
+    """Check the ledger's chain, every record against it, and every file against its record; and
+    the published run against the ledger or, where it was made elsewhere, against git.
+    """
     path = runs / ledger.NAME
     lines, altered = ledger.examine(path.read_bytes() if path.is_file() else b"")
     findings = [
@@ -55,6 +59,13 @@ def audit(runs: Path) -> Audit:
             findings += [found] if isinstance(found, Finding) else []
             notes += [found] if isinstance(found, str) else []
         counted += len(_listed(folder))
+    published = runs.parent / RESULTS
+    if (published / NAME).is_file():
+        for found in _published(published, {line.get("record") for line in lines}):
+            findings += [found] if isinstance(found, Finding) else []
+            notes += [found] if isinstance(found, str) else []
+        folders.append(published)
+        counted += len(_listed(published))
     for path in sorted((runs / FOLDER).glob("*")):
         counted += 1
         if digest_file(path) != path.name:
@@ -88,6 +99,40 @@ def _run(folder: Path, line: dict[str, Any] | None) -> Iterator[Finding | str]:
         where = ", ".join(_inner(record, line)) or "outside recipe and outcome"
         yield Finding(where=str(file), what=f"the record is not the one that was entered ({where})")
     yield from _files(folder, record)
+
+
+def _published(folder: Path, entered: set[Any]) -> Iterator[Finding | str]:
+    """The published run. Its files come from the DVC remote, where model/ is a folder of its own
+    and the checkpoints are not.
+    """
+    file = folder / NAME
+    try:
+        record = read_record(folder)
+    except Refusal as refusal:
+        yield Finding(where=str(file), what=f"the record cannot be read: {refusal.got}")
+        return
+    if digest_file(file) not in entered and not _committed(file):
+        yield Finding(
+            where=str(file), what="neither the ledger nor the last commit has this record"
+        )
+    for name, expected in record["files"].items():
+        path = folder / name
+        if path.is_file() and digest_file(path) != expected:
+            yield Finding(where=str(path), what="not the bytes that were written")
+        elif name == "trace.bin" and not path.is_file():
+            yield f"{path}: not here; `dvc pull` brings it"
+
+
+def _committed(file: Path) -> bool:
+    """Whether a file is, byte for byte, what the last commit has in its place."""
+    command = ("git", "show", f"HEAD:./{file.name}")
+    try:
+        shown = subprocess.run(
+            command, cwd=file.parent, capture_output=True, check=True, stdin=subprocess.DEVNULL
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return shown == file.read_bytes()
 
 
 def _inner(record: dict[str, Any], line: dict[str, Any]) -> Iterator[str]:

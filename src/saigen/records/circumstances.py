@@ -9,8 +9,9 @@ from typing import Any
 
 from saigen.files import write_whole
 from saigen.recipe import code, config, environment
-from saigen.recipe.compose import Composition
+from saigen.recipe.composer.compose import Composition
 
+UNCOMMITTED = "uncommitted"  # folder of a run: what git did not have
 _KEPT_BYTES = 1 << 20  # a larger untracked file is named by its digest, and not copied
 _DVC = ("DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV")
 
@@ -20,8 +21,11 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
 
 
-def capture(root: Path, composition: Composition) -> dict[str, Any]:
-    """What surrounds the start of a run, read before step 0."""
+def capture(root: Path, composition: Composition, drift: list[str]) -> dict[str, Any]:
+    """What surrounds the start of a run, read before step 0.
+
+    `drift`: how what is installed differs from the lock, a line each.
+    """
     git = code.git_state(root)
     return {
         "started_at": now(),
@@ -33,18 +37,21 @@ def capture(root: Path, composition: Composition) -> dict[str, Any]:
         "git": {name: value for name, value in git.items() if name != "patch"},
         "dvc": {name: os.environ[name] for name in _DVC if name in os.environ},
         "config": config.circumstances(composition.values),
+        "drift": drift,
         "continued": [],
     }
 
 
 def keep_uncommitted(root: Path, folder: Path) -> None:
-    """Keep what git does not have: code.patch and untracked/, so that the run can be made again."""
-    git = code.git_state(root)
+    """Keep what git does not have in uncommitted/, as code.patch and untracked/, so that the run
+    can be made again.
+    """
+    git, place = code.git_state(root), folder / UNCOMMITTED
     if git["patch"]:
-        write_whole(folder / "code.patch", git["patch"].encode(errors="surrogateescape"))
+        write_whole(place / "code.patch", git["patch"].encode(errors="surrogateescape"))
     for name in git["untracked"]:
         if (root / name).stat().st_size <= _KEPT_BYTES:
-            copy = folder / "untracked" / name
+            copy = place / "untracked" / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(root / name, copy)
 

@@ -1,7 +1,5 @@
 """The list of runs: what each is called, how it stands, and what the ledger says of its recipe."""
 
-import fcntl
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +9,7 @@ from pydantic import Field
 from saigen.records import ledger
 from saigen.records.document import Document
 from saigen.records.record import read_record
-from saigen.records.runs import all_runs
+from saigen.records.runs import all_runs, is_claimed
 from saigen.refusal import Refusal
 
 
@@ -94,17 +92,7 @@ def _state(folder: Path, record: dict[str, Any], standing: ledger.Standing | Non
         return "violation"
     if record["complete"]:
         return "complete"
-    try:
-        lock = os.open(folder / ".lock", os.O_RDONLY)
-    except OSError:
-        return "interrupted"
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return "running"
-    finally:
-        os.close(lock)
-    return "interrupted"
+    return "running" if is_claimed(folder) else "interrupted"
 
 
 def _value(row: Row, key: str, rows: Sequence[Row]) -> Any:

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from saigen.records.record import NAME
 from saigen.refusal import Refusal
 
 RUNS = Path("runs")
+RESULTS = Path("results")  # the folder of the run that was published, without its model
 _ID_DIGITS = 12
 _LAST = re.compile(r"last(?:~(\d+))?")
 
@@ -45,6 +47,19 @@ def claim(recipe_digest: str, runs: Path = RUNS) -> Iterator[Path]:
     raise AssertionError("unreachable: numbers do not end")
 
 
+def is_claimed(folder: Path) -> bool:
+    """Whether some process is making this run. Asks without locking (F_GETLK, fcntl(2)): a lock
+    taken to ask would keep a start away from the folder.
+    """
+    try:
+        with (folder / ".lock").open("rb") as lock:
+            question = struct.pack("hhqqi", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+            answer: bytes = fcntl.fcntl(lock, fcntl.F_GETLK, question)
+    except OSError:
+        return False
+    return bool(struct.unpack("hhqqi", answer)[0] != fcntl.F_UNLCK)
+
+
 def is_complete(folder: Path) -> bool:
     """Whether the run ended, so that there is nothing to continue."""
     try:
@@ -63,18 +78,20 @@ def all_runs(runs: Path = RUNS) -> list[Path]:
 def find(reference: str, runs: Path = RUNS) -> Path:
     """The folder of a RUN: an id, a prefix of one, `last`, `last~1`, or a path.
 
-    Raises Refusal if nothing fits or more than one run does.
+    A clone in which nothing was trained knows the run that was published to it. Raises
+    Refusal if nothing fits or more than one run does.
     """
     path = Path(reference)
     if path.is_file() or (path / NAME).is_file():
         return path.parent if path.is_file() else path
-    known = all_runs(runs)
+    published = runs.parent / RESULTS
+    known = all_runs(runs) or [published] * (published / NAME).is_file()
     if match := _LAST.fullmatch(reference):
         back = int(match[1] or 0)
         fitting = [known[-1 - back]] if back < len(known) else []
     else:
-        fitting = [folder for folder in known if folder.name == reference]
-        fitting = fitting or [folder for folder in known if folder.name.startswith(reference)]
+        fitting = [folder for folder in known if _id(folder) == reference]
+        fitting = fitting or [folder for folder in known if _id(folder).startswith(reference)]
     if len(fitting) == 1:
         return fitting[0]
     names = ", ".join(folder.name for folder in fitting[:4])
@@ -85,6 +102,13 @@ def find(reference: str, runs: Path = RUNS) -> Path:
         got=f"{reference}" + (f", which fits {names}" if fitting else ""),
         fix="`saigen runs` lists them" if known else "`make train` makes the first one",
     )
+
+
+def _id(folder: Path) -> str:
+    """The id of a run: the name of its folder, which only the published one has in its record."""
+    if folder.name != RESULTS.name:
+        return folder.name
+    return str(json.loads((folder / NAME).read_text(encoding="utf-8"))["run"])
 
 
 def _started(folder: Path) -> str:

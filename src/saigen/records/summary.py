@@ -26,6 +26,7 @@ def run_table(record: dict[str, Any]) -> str:
         *((f"  {n}", record["recipe"]["layers"][n]["digest"][:_HEAD]) for n in LAYERS),
         ("outcome", (outcome["digest"] or "-")[:_HEAD]),
         ("weights", weights.get("sha256", "-")[:_HEAD]),
+        ("claims", _proven(record["claims"])),
         ("files", f"runs/{record['run']}/: weights in model/, the curve in history.csv"),
         ("next", f"saigen show {record['run'][:6]} --json; saigen train model=cnn; saigen runs"),
     ]
@@ -57,8 +58,17 @@ def _claims(claims: dict[str, str]) -> str:
     if not claims:
         return "-"
     held = sum(result == "held" for result in claims.values())
-    broken = sum(result == "broken" for result in claims.values())
-    return f"{held} held" + (f", {broken} BROKEN" if broken else "")
+    broken = [name for name, result in claims.items() if result == "broken"]
+    return f"{held} held" + (f", {len(broken)} BROKEN: {', '.join(broken)}" if broken else "")
+
+
+def _proven(claims: dict[str, Any]) -> str:
+    """What `verify` wrote into a record."""
+    if not claims:
+        return "none tried; `saigen verify` tries them"
+    steps = {claim["steps"] for claim in claims.values()}
+    tried = "whole trainings" if steps == {None} else f"trainings of {max(steps - {None})} steps"
+    return f"{_claims({name: claim['result'] for name, claim in claims.items()})}, in {tried}"
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:
