@@ -4,10 +4,13 @@ import json
 import sys
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 from conftest import copy_project
 
-pytestmark = pytest.mark.faults
+from saigen.training.trace_file import read_trace
+
+pytestmark = pytest.mark.slow
 SHORT = ("trainer.max_steps=12", "tracking.checkpoint_every_steps=5", "tracking.checkpoints_kept=5")
 
 
@@ -92,11 +95,17 @@ def test_the_line_of_the_project_is_named(made):
 
 
 def test_a_later_step_is_replayed_from_the_nearest_checkpoint(made):
-    """The loss falls; from some step on it is below the threshold."""
-    later = "        total = total * (1.5 if float(total) < 70.0 else 1.0)\n"
+    """A loss that the undisturbed run never has before step 7 is scaled."""
+    losses = 32 * read_trace(made.root / "runs" / first(made))["loss"]
+    low = int(np.argmin(losses[7:])) + 7
+    assert losses[low] < losses[:low].min()
+    between = float(losses[low] + losses[:low].min()) / 2
+    later = f"        total = total * (1.5 if float(total) < {between!r} else 1.0)\n"
     with patched(made, "src/project/task.py", RETURN, later + RETURN):
         made.saigen("train", *SHORT)
+        text = (made.root / "src/project/task.py").read_text()
     found = ask(made, "--deep", first(made), "last")
-    assert found["trace"]["step"] > 5
-    assert found["deep"]["step"] == found["trace"]["step"]
-    assert found["deep"]["line"].startswith("src/project/task.py:")
+    assert found["trace"]["step"] == found["deep"]["step"] == low
+    number = 1 + text.splitlines().index(later.rstrip())
+    assert found["deep"]["line"] == f"src/project/task.py:{number}"
+    assert f"(replayed from step {5 if low < 10 else 10})" in found["deep"]["words"]

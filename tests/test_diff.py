@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from conftest import ROOT, copy_project
 
-from saigen.judgement.diff import diff
-from saigen.judgement.rendering import diff_html, diff_text
+from saigen.judgement.comparing.diff import diff
+from saigen.judgement.comparing.rendering import diff_html, diff_text
 from saigen.judgement.run import Run, open_run
 from saigen.judgement.schemas import DOCUMENTS, schema
 from saigen.records.record import read_record
@@ -72,6 +72,14 @@ def test_a_run_and_itself_have_the_same_outcome_and_exit_0(made):
     done = made.run(sys.executable, "-m", "saigen", "diff", "last", "last")
     assert done.returncode == 0
     assert "the same recipe gave the same outcome" in done.stdout
+
+
+def test_a_diff_answers_without_importing_torch(made):
+    """Its import takes four times as long as the whole diff."""
+    ask = "from saigen.cli import main; main(['diff', 'last~1', 'last'])"
+    check = "import sys; assert 'numpy' in sys.modules; sys.exit('torch' in sys.modules)"
+    done = made.run(sys.executable, "-c", f"{ask}; {check}")
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_interrupted_run_cannot_be_compared(made, tmp_path):
@@ -157,6 +165,7 @@ def test_the_published_schema_is_the_one_in_use(name):
         ("runs-1", ("runs", "--json")),
         ("audit-1", ("audit", "--json")),
         ("record-2", ("show", "last", "--json")),
+        ("config-1", ("compose", "--json")),
     ],
 )
 def test_what_a_verb_answers_fits_its_schema(name, command, made):

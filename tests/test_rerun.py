@@ -62,7 +62,7 @@ def test_a_dirty_run_of_another_clone_three_commits_ago_is_made_again_identicall
 def test_a_run_whose_patch_was_not_kept_is_refused_by_name(history, tmp_path):
     first, second = history
     shutil.copytree(run_of(first), tmp_path / "run")
-    (tmp_path / "run/code.patch").unlink()
+    (tmp_path / "run/uncommitted/code.patch").unlink()
     told = second.refused("rerun", str(tmp_path / "run"))
     assert "its source was not committed, and was not kept" in told
     assert "missing: code.patch" in told

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from saigen.digest import digest_bytes
+from saigen.records.circumstances import UNCOMMITTED
 from saigen.records.kept import kept
 from saigen.records.record import NAME, read_record
 from saigen.records.runs import RUNS, find
@@ -26,6 +27,11 @@ class Run:
     def name(self) -> str:
         """The run's id."""
         return str(self.record["run"])
+
+    @property
+    def patch(self) -> Path:
+        """What the tracked files had in place of what their commit has; may be missing."""
+        return self.folder / UNCOMMITTED / "code.patch"
 
     @property
     def outcome(self) -> dict[str, Any]:
@@ -65,7 +71,7 @@ class Run:
         return next((c for c in self._candidates(path) if digest_bytes(c) == digest), None)
 
     def _candidates(self, path: str) -> Iterator[bytes]:
-        for file in (self.root / path, self.folder / "untracked" / path):
+        for file in (self.root / path, self.folder / UNCOMMITTED / "untracked" / path):
             if file.is_file():
                 yield file.read_bytes()
         commit = (self.record["circumstances"].get("git") or {}).get("commit")
@@ -75,9 +81,8 @@ class Run:
         if shown is None:
             return
         yield shown
-        patch = self.folder / "code.patch"
-        if patch.is_file():
-            patched = _patched(shown, path, patch)
+        if self.patch.is_file():
+            patched = _patched(shown, path, self.patch)
             if patched is not None:
                 yield patched
 

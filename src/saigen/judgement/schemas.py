@@ -9,8 +9,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from saigen.files import write_json
-from saigen.judgement.claims import Verification
-from saigen.judgement.diff import Diff
+from saigen.judgement.comparing.diff import Diff
+from saigen.judgement.doctor import Diagnosis
+from saigen.judgement.proving.claims import Verification
+from saigen.recipe.schema import Config
 from saigen.records.audit import Audit
 from saigen.records.listing import Listing
 from saigen.records.record import Record
@@ -18,7 +20,9 @@ from saigen.records.record import Record
 FOLDER = Path("docs/schemas")
 DOCUMENTS: dict[str, type[BaseModel]] = {
     "audit-1": Audit,
+    "config-1": Config,
     "diff-1": Diff,
+    "doctor-1": Diagnosis,
     "record-2": Record,
     "runs-1": Listing,
     "verify-1": Verification,

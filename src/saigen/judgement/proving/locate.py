@@ -3,14 +3,14 @@
 import ast
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from saigen.judgement.observer import WEIGHTS
+from saigen.judgement.proving.observer import WEIGHTS
 from saigen.records.document import Document
 
 _Call = dict[str, Any]
@@ -29,16 +29,18 @@ class Place(Document):
         return f"{self.file}:{self.line} ({self.function}): `{self.text}`, {self.variable} differs"
 
 
-def locate(a: Path, b: Path, root: Path, noise: Path | None = None) -> Place | None:
+def locate(a: Path, b: Path, root: Path, noise: Sequence[Path] = ()) -> Place | None:
     """The first line with equal inputs and unequal outputs in two logs; None if there is none.
 
     Calls are matched by function and arguments and not by their place in the log, so that a call
     inside a loader's worker meets its like in a process without workers. What differs from
-    `noise` too, the log of an equal run with an equal outcome, moves nothing and is passed over.
+    `noise` too, logs of equal runs with an equal outcome, moves nothing and is passed over,
+    unless there is nothing else: a race that two slow, watched processes both lose.
     """
     left, right = _calls(a), _calls(b)
-    quiet = {found[:3] for found in _parted(left, _calls(noise), root)} if noise else set()
-    found = [place for place in _parted(left, right, root) if place[:3] not in quiet]
+    quiet = {place[:3] for log in noise for place in _parted(left, _calls(log), root)}
+    everything = list(_parted(left, right, root))
+    found = [place for place in everything if place[:3] not in quiet] or everything
     # a model that is built to take trained weights may be built from any: look elsewhere first
     found.sort(key=lambda place: place[2] == WEIGHTS and place[3].endswith("__init__"))
     return _place(root, *found[0]) if found else None
@@ -59,9 +61,14 @@ def _parted(
         queue = waiting[_key(call)]
         for line, variable in _lines(call, queue.pop()) if queue else ():
             yield call["file"], line, variable, call["function"]
-    rest = [call for queue in waiting.values() for call in queue]
-    for other in rest:
-        yield from _state(other, left, root)
+    known = {_key(call): call for call in left}
+    for key, queue in waiting.items():
+        for other in queue:
+            if key in known:  # one process more than before
+                for line, variable in _lines(known[key], other):
+                    yield other["file"], line, variable, other["function"]
+            else:
+                yield from _state(other, left, root)
 
 
 def _lines(a: _Call, b: _Call) -> Iterator[tuple[int, str]]:

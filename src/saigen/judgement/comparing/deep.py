@@ -8,10 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from saigen.judgement.diff import Deep, Diff
-from saigen.judgement.remake import lay_snapshot, lay_source, train_there
+from saigen.judgement.comparing.diff import Deep, Diff
+from saigen.judgement.proving.workplace import Workplace
+from saigen.judgement.remaking.remake import lay_snapshot, lay_source, train_there
 from saigen.judgement.run import Run
-from saigen.judgement.workplace import Workplace
 from saigen.records.runs import RUNS
 from saigen.refusal import Refusal
 
@@ -45,7 +45,8 @@ def _replay(run: Run, step: int, root: Path, scratch: Path) -> list[_Entry]:
     lay_snapshot(run, place.root)
     _lay_checkpoint(run, step, place.root / RUNS / f"{run.record['recipe']['digest'][:12]}-1")
     values = run.full_config()
-    values["hardware"] |= {"processes": 1, "loader_workers": 0}
+    # one process that runs every operation by itself
+    values["hardware"] |= {"processes": 1, "loader_workers": 0, "compile": False}
     log = scratch / "operations"
     said = scratch / "log"
     train_there(
@@ -81,11 +82,13 @@ def _compare(left: list[_Entry], right: list[_Entry], *, step: int) -> Deep:
     module = next((e for e in _parted(left, right, "module")), None)
     operation = next((e for e in _parted(left, right, "operation")), None)
     when = "while the model is built" if step < 0 else f"in step {step}"
+    if begun := [e["step"] for log in (left, right) for e in log if e["kind"] == "begin"]:
+        when += f" (replayed from step {min(begun)})"
     if operation is None:
         words = f"replayed here, nothing parts {when}: the cause is not in source, data or config"
         return Deep(step=step, module=None, operation=None, line=None, words=words)
     one, other, why = operation
-    line = one["line"] or other["line"] or None
+    line = other["line"] or one["line"] or None
     of = module[0] if module and module[2] == "equal inputs, unequal outputs" else one
     where = of.get("module")
     told = f" in {where}" if where else ""

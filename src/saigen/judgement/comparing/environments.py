@@ -5,7 +5,7 @@ from functools import cache
 from importlib import metadata
 from typing import Any
 
-from saigen.judgement.difference import BITS, NOTHING, Difference, Kind, changed
+from saigen.judgement.comparing.difference import BITS, NOTHING, Difference, Kind, changed
 from saigen.judgement.run import Run
 from saigen.recipe.canary import moved
 

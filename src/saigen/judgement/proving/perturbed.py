@@ -1,6 +1,6 @@
 """Runs verbs of saigen in this process under perturbations that must not matter.
 
-    python -m saigen.judgement.perturbed '{"perturb": ["draws"], "verbs": [["train"]]}'
+    python -m saigen.judgement.proving.perturbed '{"perturb": ["draws"], "verbs": [["train"]]}'
 
 Nothing of the project is edited: what surrounds it is changed, before it is imported.
 """
@@ -21,11 +21,11 @@ def main(plan: dict[str, Any]) -> int:
     for step in plan.get("kill_at", ()):
         _kill_at(step)
     if log := plan.get("observe"):
-        from saigen.judgement.observer import Observer
+        from saigen.judgement.proving.observer import Observer
 
         Observer(Path(log), Path()).start()
     if operations := plan.get("operations"):
-        from saigen.judgement.operations import watch
+        from saigen.judgement.comparing.operations import watch
 
         watch(operations[0], Path(operations[1]), Path())
     from saigen.cli import main as saigen

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from saigen.judgement.difference import BITS, EXPERIMENT, NOTHING, Difference
+from saigen.judgement.comparing.difference import BITS, EXPERIMENT, NOTHING, Difference
 from saigen.judgement.run import Run
 
 _SHOWN = 20  # rows that are written out; how many there are in all is always said
@@ -190,7 +190,7 @@ def _origin(a: Run, b: Run) -> str | None:
 
 def _table(run: Run) -> Any:
     """The snapshot of a run as its project's preparation reads it; None if it cannot be read."""
-    from saigen.recipe.callees import instantiate
+    from saigen.recipe.callables.callees import instantiate
     from saigen.recipe.schema import Call
 
     path = run.config["data"]["snapshot"]

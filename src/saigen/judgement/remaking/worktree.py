@@ -3,7 +3,6 @@
 The working tree that it is called from is left untouched.
 """
 
-import os
 import shutil
 import subprocess
 import tempfile
@@ -15,6 +14,7 @@ from typing import Any
 import yaml
 
 from saigen.digest import digest_bytes, digest_file
+from saigen.judgement.remaking import remotes
 from saigen.judgement.run import Run
 from saigen.refusal import Refusal
 
@@ -47,7 +47,7 @@ def worktree(root: Path, commit: str) -> Iterator[Path]:
             )
         try:
             project = tree / prefix
-            _share_dvc(root, project)
+            remotes.share(root, project)
             yield project
         finally:
             shutil.rmtree(tree, ignore_errors=True)
@@ -58,10 +58,9 @@ def commit_of(run: Run) -> str:
     """The commit of a run. Raises Refusal if it has none, or if what was not committed is lost."""
     git: dict[str, Any] = run.record["circumstances"].get("git") or {}
     lost: list[str] = []
-    if git.get("patch_sha256"):
-        patch = run.folder / "code.patch"
-        if not patch.is_file() or digest_file(patch) != git["patch_sha256"]:
-            lost.append(f"code.patch (sha256 {git['patch_sha256'][:12]})")
+    kept = digest_file(run.patch) if run.patch.is_file() else None
+    if git.get("patch_sha256") not in (None, kept):
+        lost.append(f"code.patch (sha256 {git['patch_sha256'][:12]})")
     for name, digest in git.get("untracked", {}).items():
         if run.content(digest, name) is None and name.startswith(("src/", "conf/")):
             lost.append(name)
@@ -81,9 +80,8 @@ def lay_out(run: Run, project: Path) -> None:
 
     Raises Refusal unless every source file is then what the record says.
     """
-    patch = run.folder / "code.patch"
-    if patch.is_file():
-        applied = _git(project, "apply", "--whitespace=nowarn", str(patch.resolve()))
+    if run.patch.is_file():
+        applied = _git(project, "apply", "--whitespace=nowarn", str(run.patch.resolve()))
         if applied.returncode:
             raise _not_the_source(run, "code.patch", applied.stderr.decode().strip())
     for name, digest in run.record["circumstances"]["git"].get("untracked", {}).items():
@@ -106,17 +104,7 @@ def bring_data(run: Run, project: Path) -> None:
     snapshot = run.config["data"]["snapshot"]
     tracked = next((f for f in sorted(project.glob("[!.]*.dvc")) if _tracks(f, snapshot)), None)
     if tracked is not None:
-        pulled = dvc(project, "pull", tracked.name)
-        if pulled.returncode:
-            out = yaml.safe_load(tracked.read_text(encoding="utf-8"))["outs"][0]
-            told = pulled.stderr.decode()
-            raise Refusal(
-                "the data of the run cannot be had any more",
-                where=tracked.name,
-                expected=f"every object of {out['path']} ({out['md5']})",
-                got="missing: " + (", ".join(_missing(project, out, told)) or told.strip()[-400:]),
-                fix="`dvc push` from a clone that has it; `dvc remote list` names the remotes",
-            )
+        remotes.pull(project, tracked.name, "the data of the run cannot be had any more")
     expected = run.layer("data")["snapshot"]["sha256"]
     path = project / snapshot
     found = digest_file(path) if path.is_file() else "no such file"
@@ -130,38 +118,9 @@ def bring_data(run: Run, project: Path) -> None:
         )
 
 
-def dvc(project: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    """Run DVC in a worktree."""
-    import sys
-
-    environment = {name: value for name, value in os.environ.items() if name[:4] != "DVC_"}
-    return subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments],
-        cwd=project, capture_output=True, check=False, env=environment, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-
-
-def _missing(project: Path, out: dict[str, Any], told: str) -> Iterator[str]:
-    """The files of a DVC output whose objects DVC says it did not find."""
-    listed = dvc(project, "list", ".", out["path"], "-R", "--dvc-only", "--show-hash")
-    for line in listed.stdout.decode().splitlines():
-        md5, _, name = line.partition(" ")
-        if md5 in told or md5[2:] in told:
-            yield f"{out['path']}/{name.strip()} (md5 {md5})"
-
-
 def _tracks(file: Path, path: str) -> bool:
     outs = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("outs", ())
     return any(path == out["path"] or path.startswith(out["path"] + "/") for out in outs)
-
-
-def _share_dvc(root: Path, project: Path) -> None:
-    """Give the worktree this clone's DVC cache and its settings that git does not have."""
-    local = root / ".dvc" / "config.local"
-    text = local.read_text(encoding="utf-8") if local.is_file() else ""
-    text += f"\n[core]\n    no_scm = true\n[cache]\n    dir = {(root / '.dvc/cache').resolve()}\n"
-    (project / ".dvc").mkdir(exist_ok=True)
-    (project / ".dvc" / "config.local").write_text(text, encoding="utf-8")
 
 
 def _not_the_source(run: Run, where: str, got: str) -> Refusal:
@@ -170,7 +129,7 @@ def _not_the_source(run: Run, where: str, got: str) -> Refusal:
         where=where,
         expected=f"the files that the record of {run.name} names",
         got=got,
-        fix="bring the whole run folder (code.patch, untracked/) from where the run was made",
+        fix="bring the whole run folder (uncommitted/) from where the run was made",
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from saigen.recipe.compose import Composition, compose
+from saigen.recipe.composer.compose import Composition, compose
 from saigen.training.settings import environment_of
 
 # Made from the rest, or of no use to a training process.
@@ -54,7 +54,7 @@ class Workplace:
         kept = {n: v for n, v in os.environ.items() if n not in dropped and n[:4] != "DVC_"}
         with log.open("ab") as file:
             return subprocess.Popen(
-                [sys.executable, "-m", "saigen.judgement.perturbed", json.dumps(plan)],
+                [sys.executable, "-m", "saigen.judgement.proving.perturbed", json.dumps(plan)],
                 cwd=self.root,
                 env=kept
                 | given
@@ -72,11 +72,12 @@ class Workplace:
         return next(iter(reversed(all_runs(self.root / RUNS))), None)
 
     def reverse_times(self) -> None:
-        """Give the files below data/ and conf/ each other's times, the newest the oldest's."""
+        """Make the newest file below data/ and conf/ the oldest, and so on."""
         files = [p for n in ("data", "conf") for p in sorted((self.root / n).rglob("*"))
                  if p.is_file() and not p.is_symlink()]  # fmt: skip
+        files.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
         for number, path in enumerate(files):
-            moment = 1_000_000_000 + 86_400 * (len(files) - number)
+            moment = 1_000_000_000 + 86_400 * number
             os.utime(path, (moment, moment))
 
 

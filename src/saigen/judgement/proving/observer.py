@@ -21,6 +21,9 @@ _BYTES = 1 << 16  # of an array, from each end
 _WEIGHTS = 256  # of a tensor of weights, from each end
 WEIGHTS = "self (weights)"
 _LINES = 3000  # of one call
+# packages whose objects are not looked into: libraries, and what is in the midst of something
+_OPAQUE = {"builtins", "_io", "torch", "numpy", "saigen", "concurrent", "threading", "queue",
+           "asyncio", "multiprocessing", "subprocess"}  # fmt: skip
 _CALLS = 40_000  # of one process; what comes after is not followed
 
 
@@ -136,7 +139,7 @@ class Observer:
             self._feed(update, value.bit_generator.state, depth + 1)
         elif not isinstance(value, type | types.ModuleType) and not callable(value):
             module = type(value).__module__.partition(".")[0]
-            if module not in ("builtins", "_io", "torch", "numpy", "saigen"):
+            if module not in _OPAQUE:
                 self._feed(update, getattr(value, "__dict__", None), depth + 1)
 
 

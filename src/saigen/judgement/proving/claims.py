@@ -8,14 +8,15 @@ from typing import Any, Literal
 from pydantic import Field
 
 from saigen.files import write_whole
-from saigen.judgement.locate import Place
+from saigen.judgement.proving.locate import Place
+from saigen.judgement.remaking.remotes import dvc
 from saigen.records.completion import complete
 from saigen.records.document import Document
-from saigen.records.record import read_record
-from saigen.records.runs import RUNS, all_runs
+from saigen.records.record import NAME, read_record
+from saigen.records.runs import RESULTS, RUNS, all_runs
 
-RESULT = Path("results/verify.json")
-BADGE = Path("results/verify.svg")
+RESULT = RESULTS / "verify.json"
+BADGE = RESULTS / "verify.svg"
 
 
 Result = Literal["held", "broken", "not tried", "fact"]
@@ -73,24 +74,32 @@ def scorecard(found: Verification) -> str:
     return "\n".join([*(str(claim) for claim in found.claims), "", found.words()])
 
 
-def publish(found: Verification, root: Path) -> list[str]:
-    """Write results/verify.json, the badge, and the claims of every run of this very recipe.
+def publish(found: Verification, root: Path, *, whole: bool) -> list[str]:
+    """Write the claims into the record of every run of this very recipe and, where the `whole`
+    list was tried, results/verify.json and the badge.
 
     Returns the names of those runs.
     """
-    write_whole(root / RESULT, found.json_text().encode() + b"\n")
-    write_whole(root / BADGE, _badge(found).encode())
+    if whole:
+        write_whole(root / RESULT, found.json_text().encode() + b"\n")
+        write_whole(root / BADGE, _badge(found).encode())
     entered: list[str] = []
+    published = root / RESULTS / NAME
+    shown = read_record(published) if published.is_file() else {}
     for folder in all_runs(root / RUNS):
         record = read_record(folder)
         if record["complete"] and _is_of(record, found):
-            record["claims"] = {
+            record["claims"] |= {
                 claim.name: {"result": claim.result, "says": claim.says, "why": claim.why,
                              "steps": found.steps, "at": found.finished_at, **claim.evidence}
                 for claim in found.claims
             }  # fmt: skip
             complete(folder, record, event="claims")
             entered.append(folder.name)
+            if (folder.name, record["outcome"]) == (shown.get("run"), shown.get("outcome")):
+                write_whole(published, (folder / NAME).read_bytes())
+                # the record is an output of DVC's stage `evaluate`, which has nothing to do anew
+                dvc(root, "commit", "--quiet", "--force", "evaluate")
     return entered
 
 

@@ -13,6 +13,7 @@ class Perturbation:
     name: str
     claim: str
     overrides: Callable[[Config], tuple[str, ...]] = lambda config: ()  # noqa: ARG005
+    both: Callable[[Config], tuple[str, ...]] = lambda config: ()  # noqa: ARG005  # sides alike
     environment: dict[str, str] = field(default_factory=dict)
     perturb: tuple[str, ...] = ()  # of perturbed.py
     place: str = ""  # the copy's folder, below the scratch folder
@@ -27,9 +28,17 @@ def _other(value: int, first: int, second: int) -> int:
     return first if value != first else second
 
 
-def _one_microbatch(config: Config) -> str | None:
-    if config.trainer.microbatches < 2:
-        return "the recipe has one microbatch, so only one process can take part"
+def _shared(config: Config) -> tuple[str, ...]:
+    """Microbatches for two processes to share, where the recipe has one."""
+    if config.trainer.microbatches > 1:
+        return ()
+    shares = (n for n in (4, 2, 3, 5, 7) if config.trainer.batch_examples % n == 0)
+    return tuple(f"trainer.microbatches={n}" for n in shares)[:1]
+
+
+def _not_shared(config: Config) -> str | None:
+    if config.trainer.microbatches < 2 and not _shared(config):
+        return "the batch cannot be shared evenly"
     return "processes count under allreduce" if config.agreement.reduction != "tree" else None
 
 
@@ -78,7 +87,8 @@ PERTURBATIONS = (
         "processes",
         "the number of processes does not matter",
         overrides=lambda c: (f"hardware.processes={_other(c.hardware.processes, 2, 1)}",),
-        not_tried=_one_microbatch,
+        both=_shared,
+        not_tried=_not_shared,
     ),
     Perturbation("load", "other work on the machine does not matter", load=True),
     Perturbation(

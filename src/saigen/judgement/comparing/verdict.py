@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from saigen.judgement.difference import EXPERIMENT, Difference, Place
+from saigen.judgement.comparing.difference import CONTINUED, EXPERIMENT, Difference, Place
 from saigen.records.document import Document
 
 _PREPARED: tuple[Place, ...] = ("samples", "forward", "selection", "evaluation")
@@ -71,13 +71,35 @@ def verdict(
             f"{divergence.words}{fit}"
         )
         return Verdict(sentence=sentence, suspects=told, next=f"saigen diff --confirm {a} {b}")
-    if same_recipe:
-        sentence = f"VIOLATION: nothing in the recipe differs, and yet {divergence.words}"
-    else:
-        sentence = (
-            f"nothing that differs in the recipe can change a bit, and yet {divergence.words}"
-        )
-    return Verdict(sentence=sentence, suspects=[], next=f"saigen diff --deep {a} {b}")
+    found = _circumstance(differences, divergence) if same_recipe else None
+    nothing = "VIOLATION: nothing in the recipe differs"
+    if not same_recipe:
+        nothing = "nothing that differs in the recipe can change a bit"
+    sentence = f"{nothing}, and yet {divergence.words}"
+    if found is None:
+        return Verdict(sentence=sentence, suspects=[], next=f"saigen diff --deep {a} {b}")
+    what = f"{found.layer} {found.name}"
+    sentence += f"; what must not matter and differs: {what} ({_short(found.a)} -> "
+    return Verdict(
+        sentence=f"{sentence}{_short(found.b)})",
+        suspects=[what],
+        next=f"saigen verify --only {found.claim}",
+    )
+
+
+def _circumstance(differences: Sequence[Difference], divergence: Divergence) -> Difference | None:
+    """Of the circumstances that a claim covers, the one that most likely broke it: first a
+    continuation where the runs part, never one that came later.
+    """
+    step = -1 if divergence.place == "initial weights" else divergence.step
+    able = [d for d in differences if d.claim]
+    if step is not None:
+        able = [d for d in able if d.name != CONTINUED or step >= _first_step(d)]
+    return min(able, key=lambda d: step not in (d.a, d.b) or d.name != CONTINUED, default=None)
+
+
+def _first_step(continued: Difference) -> int:
+    return min(value for value in (continued.a, continued.b) if isinstance(value, int))
 
 
 def _places(difference: Difference) -> set[Place]:

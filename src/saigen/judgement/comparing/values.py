@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from saigen.judgement.difference import (
+from saigen.judgement.comparing.difference import (
+    ABSENT,
     BITS,
+    CONTINUED,
     EXPERIMENT,
     FROM_FORWARD,
     NOTHING,
@@ -62,6 +64,13 @@ _STREAMS: dict[str, tuple[Place, ...]] = {
     "dropout": FROM_FORWARD,
     "augment": FROM_FORWARD,
 }
+# A circumstance, and the claim of `saigen verify` that it does not matter. Folder and host are not
+# among them: they nearly always differ, and code that draws from the clock is likelier.
+_CLAIMS = {
+    CONTINUED: "kill",
+    "hardware.processes": "processes",
+    "hardware.loader_workers": "workers",
+}
 
 
 def config(a: Run, b: Run) -> Iterator[Difference]:
@@ -81,7 +90,7 @@ def config(a: Run, b: Run) -> Iterator[Difference]:
     for key, old, new in changed(*circumstances):
         yield Difference(
             layer="config", name=key, a=old, b=new, kind=NOTHING,
-            reason="a circumstance: the run is defined without it",
+            reason="a circumstance: the run is defined without it", claim=_CLAIMS.get(key),
         )  # fmt: skip
 
 
@@ -134,13 +143,21 @@ def distribution(a: Run, b: Run, config_keys: Mapping[str, Any]) -> Iterator[Dif
 
 def circumstances(a: Run, b: Run) -> Iterator[Difference]:
     """What surrounded the runs: recorded, and of no effect unless something is wrong."""
-    parts = ("machine", "git", "folder", "arguments", "surroundings", "dvc")
-    left, right = ({p: r.record["circumstances"].get(p) for p in parts} for r in (a, b))
+    parts = ("machine", "git", "folder", "arguments", "surroundings", "dvc", "drift")
+    left, right = ({CONTINUED: _continued(r)} | {p: r.record["circumstances"].get(p) for p in parts}
+                   for r in (a, b))  # fmt: skip
     for key, old, new in changed(left, right):
         yield Difference(
-            layer="circumstances", name=key, a=old, b=new, kind=NOTHING,
+            layer="circumstances", name=key, a=old, b=new, kind=NOTHING, claim=_CLAIMS.get(key),
             reason="where and how it was run; what of it can move bits is in the layers",
         )  # fmt: skip
+
+
+def _continued(run: Run) -> int | str:
+    """The step at which a run was taken up again for the last time; ABSENT if it never was."""
+    steps = run.record["circumstances"].get("training", {}).get("steps")
+    total = (run.outcome["trace"] or {}).get("steps")
+    return ABSENT if steps is None or total in (None, steps) else int(total) - int(steps)
 
 
 def _content(run: Run, layer: str) -> dict[str, Any]:

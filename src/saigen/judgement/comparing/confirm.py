@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from saigen.judgement.diff import Diff, Trial
-from saigen.judgement.difference import ABSENT, Difference
-from saigen.judgement.divergence import divergence
-from saigen.judgement.remake import lay_snapshot, lay_source, train_there, write_kept
+from saigen.judgement.comparing.diff import Diff, Trial
+from saigen.judgement.comparing.difference import ABSENT, Difference
+from saigen.judgement.comparing.divergence import divergence
+from saigen.judgement.comparing.verdict import IN_TIME, Divergence, suspects
+from saigen.judgement.proving.workplace import Workplace
+from saigen.judgement.remaking.remake import lay_snapshot, lay_source, train_there, write_kept
 from saigen.judgement.run import Run
-from saigen.judgement.verdict import IN_TIME, Divergence, suspects
-from saigen.judgement.workplace import Workplace
 from saigen.records.record import read_record
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,6 +30,8 @@ def watch(step: int, log: Path, root: Path) -> None:
 
     def watched(self: Streams, name: str, *indices: int) -> None:
         set_globals(self, name, *indices)
+        if name == "dropout":
+            watcher.begun_at(indices[0])
         if (name == "init" and step < 0) or (name == "dropout" and indices[0] == step):
             watcher.begin()
         elif name == "dropout" and indices[0] > step:
@@ -48,7 +50,13 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._source = source
         self._modules: list[tuple[torch.nn.Module, list[str]]] = []
         self._names: dict[int, str] = {}
-        self._running = False
+        self._begun = self._running = False
+
+    def begun_at(self, step: int) -> None:
+        """Log the first step that this process makes."""
+        if not self._begun:
+            self._begun = True
+            self._log.write(json.dumps({"kind": "begin", "step": step}) + "\n")
 
     def begin(self) -> None:
         """From here on; called again, it goes on."""
@@ -67,8 +75,16 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         before = _digests((args[1:] if name.split(".")[0] in WRITERS else args, kwargs))
         result = func(*args, **(kwargs or {}))
         if "empty" not in name:  # what stands in fresh memory is nobody's output
-            self._write("operation", name, before, _digests(result))
+            after = _digests((result, _written(func, args, kwargs or {})))
+            self._write("operation", name, before, after)
         return result
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Whether torch wraps `__torch_dispatch__`, which imports the compiler (4 s) to tell it
+        to stay out. Nothing is compiled here.
+        """
+        return False
 
     def _enter(self, module: torch.nn.Module, inputs: Any) -> None:
         if not self._modules:
@@ -98,8 +114,19 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return ""
 
 
+def _written(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    """The arguments that an operation writes to: a fused optimizer returns nothing."""
+    named = func._schema.arguments
+    values = {**dict(zip((argument.name for argument in named), args, strict=False)), **kwargs}
+    return [
+        values[argument.name]
+        for argument in named
+        if argument.alias_info and argument.alias_info.is_write and argument.name in values
+    ]
+
+
 def _digests(values: Any) -> list[str]:
-    """A digest for each tensor in some arguments or results; numbers stand as they are."""
+    """A digest (#...) for each tensor in some arguments or results; numbers stand as they are."""
     found: list[str] = []
     with torch.utils._python_dispatch._disable_current_modes():
         for value in torch.utils._pytree.tree_leaves(values):
@@ -109,7 +136,7 @@ def _digests(values: Any) -> list[str]:
                     f"{value.dtype}{tuple(value.shape)}".encode(), digest_size=6
                 )
                 state.update(content.tobytes())
-                found.append(state.hexdigest())
+                found.append(f"#{state.hexdigest()}")
             elif isinstance(value, bool | int | float | str):
                 found.append(repr(value))
     return found

@@ -3,8 +3,8 @@
 import html
 from collections.abc import Iterator
 
-from saigen.judgement.diff import Diff
-from saigen.judgement.difference import BITS, EXPERIMENT, NOTHING, Difference
+from saigen.judgement.comparing.diff import Diff
+from saigen.judgement.comparing.difference import BITS, EXPERIMENT, NOTHING, Difference
 from saigen.recipe.layer import LAYERS
 
 _COLOURS = {EXPERIMENT: "31", BITS: "33", NOTHING: "2"}

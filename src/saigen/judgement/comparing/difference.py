@@ -22,6 +22,7 @@ PLACES: tuple[Place, ...] = Place.__args__  # type: ignore[attr-defined]
 FROM_FORWARD: tuple[Place, ...] = ("forward", "gradients", "weights", "evaluation")
 
 ABSENT = "-"
+CONTINUED = "continued at step"
 
 
 class Difference(Document):
@@ -34,6 +35,9 @@ class Difference(Document):
     kind: Kind
     reason: str = Field(description="why it is of this kind")
     follows: str | None = Field(default=None, description="the difference that it comes from")
+    claim: str | None = Field(
+        default=None, description="of a circumstance: the claim of `verify` that it must not matter"
+    )
     details: list[str] = Field(default_factory=list, description="rows, values, patch lines")
     shows: list[Place] = Field(
         default_factory=lambda: list(PLACES), description="where in a run it can show first"

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from saigen.judgement import environments, sources, tables, values
-from saigen.judgement.difference import Difference
-from saigen.judgement.divergence import divergence
+from saigen.judgement.comparing import environments, sources, tables, values
+from saigen.judgement.comparing.difference import Difference
+from saigen.judgement.comparing.divergence import divergence
+from saigen.judgement.comparing.verdict import Divergence, Verdict, verdict
 from saigen.judgement.run import Run
-from saigen.judgement.verdict import Divergence, Verdict, verdict
 from saigen.recipe.layer import LAYERS
 from saigen.records.document import Document
 from saigen.refusal import Refusal

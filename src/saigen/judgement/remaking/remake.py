@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
+from saigen.judgement.proving.workplace import Workplace
 from saigen.judgement.run import Run
-from saigen.judgement.workplace import Workplace
-from saigen.recipe.compose import read_composed
+from saigen.recipe.composer.compose import read_composed
 from saigen.refusal import Refusal
 
 

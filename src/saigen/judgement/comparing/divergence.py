@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from saigen.judgement.difference import Place
+from saigen.judgement.comparing.difference import Place
+from saigen.judgement.comparing.verdict import Divergence
 from saigen.judgement.run import Run
-from saigen.judgement.verdict import Divergence
 from saigen.refusal import Refusal
-from saigen.training.trace_file import first_difference, read_trace
+from saigen.training.trace_file import first_difference, read_tensors, read_trace
 
 # The columns of a row in causal order, and what each is the first sign of.
 _COLUMNS: tuple[tuple[str, Place, str], ...] = (
@@ -31,7 +31,9 @@ def divergence(a: Run, b: Run) -> Divergence:
         words = "the runs part before step 0, in the initial weights"
         return Divergence(place="initial weights", step=None, steps=0, words=words)
     if rows is not None and (step := first_difference(*rows)) is not None:
-        return _at(step, *rows)
+        found = _at(step, *rows)
+        words = found.words + _in_depth(a, b, step, found.place)
+        return found.model_copy(update={"words": words})
     steps = len(rows[0]) if rows else 0
     before = f"all {steps} steps are equal, and " if rows else ""
     place: Place | None = None
@@ -43,7 +45,7 @@ def divergence(a: Run, b: Run) -> Divergence:
         place = "evaluation"
         words = before + "the weights are equal: the runs part in evaluation"
     elif left["trace"] != right["trace"] and rows is None:
-        words = "the traces differ, and one of them is not here"
+        words = "the traces differ, and one of them is not here or of an older schema"
     return Divergence(place=place, step=None, steps=steps, words=words)
 
 
@@ -58,6 +60,24 @@ def _at(step: int, left: np.ndarray, right: np.ndarray) -> Divergence:
             text = f"the runs part at step {step}, in {told}"
             return Divergence(place=place, step=step, steps=step, words=text)
     return Divergence(place=None, step=step, steps=step, words=f"the runs part at step {step}")
+
+
+def _in_depth(a: Run, b: Run, step: int, place: Place | None) -> str:
+    """The first tensor that differs, where both runs were traced in depth. A backward pass comes
+    to the last parameter first; an update changes all that it changes at once.
+    """
+    if place not in ("gradients", "weights"):
+        return ""
+    (names, left), (others, right) = read_tensors(a.folder), read_tensors(b.folder)
+    pairs = [rows["tensors"][rows["step"] == step] for rows in (left, right)]
+    if names != others or not all(map(len, pairs)):
+        return ""
+    differ = (pairs[0][-1] != pairs[1][-1])[:, 0 if place == "gradients" else 1]
+    found = [name for name, differs in zip(names, differ, strict=True) if differs]
+    if not found:
+        return ""
+    first = found[-1] if place == "gradients" else found[0]
+    return f"; first in {first}, in {len(found)} of {len(names)} tensors"
 
 
 def _traces(a: Run, b: Run) -> tuple[Any, Any] | None:

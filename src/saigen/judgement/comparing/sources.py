@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from saigen.judgement.difference import (
+from saigen.judgement.comparing.difference import (
     ABSENT,
     BITS,
     EXPERIMENT,

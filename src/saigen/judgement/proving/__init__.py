@@ -1,0 +1,1 @@
+"""Verify: trainings under perturbations that must not matter, and the line where one did."""

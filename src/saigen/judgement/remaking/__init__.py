@@ -1,0 +1,1 @@
+"""A run made again elsewhere: source, data, environment, config."""

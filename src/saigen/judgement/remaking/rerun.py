@@ -1,0 +1,151 @@
+"""Make a run again from its record, in a worktree of its own, and compare."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from saigen.judgement.comparing.diff import Diff, diff
+from saigen.judgement.remaking import remotes
+from saigen.judgement.remaking.installing import interpreter
+from saigen.judgement.remaking.worktree import bring_data, commit_of, lay_out, worktree
+from saigen.judgement.run import Run
+from saigen.records import kept
+from saigen.records.circumstances import UNCOMMITTED
+from saigen.records.completion import complete
+from saigen.records.model_folder import WEIGHTS, open_model
+from saigen.records.record import NAME, read_record
+from saigen.records.runs import RESULTS, RUNS, all_runs
+from saigen.refusal import Failure, Refusal
+
+Say = Callable[[str], None]
+
+
+def rerun(run: Run, root: Path, say: Say, *, install: bool = True) -> tuple[Diff, str]:
+    """Make a run again; returns the diff and the name under which the new run was entered here.
+
+    Everything that may be missing is asked for before anything is trained. Raises Refusal if the
+    run cannot be made again, Failure if its training ends badly.
+    """
+    with tempfile.TemporaryDirectory(prefix="saigen-source-") as scratch:
+        source = _with_uncommitted(run, root, Path(scratch))
+        commit = commit_of(source)
+        with worktree(root, commit) as project:
+            lay_out(source, project)
+            say(f"source: commit {commit[:12]}, as recorded")
+            bring_data(run, project)
+            say("data: as recorded")
+            python = interpreter(run, project, say, install=install)
+            say("training")
+            for verb in (["prepare", "--stage"], ["train", "--stage"], ["evaluate", "last"]):
+                _saigen(python, project, verb)
+            folder = all_runs(project / RUNS)[-1]
+            made = Run(folder=folder, record=read_record(folder), root=project)
+            return diff(run, made), _enter(folder, root)
+
+
+def restore(run: Run, root: Path, target: Path, say: Say) -> None:
+    """Put a run's model back, without training: from its folder, or from the DVC remote."""
+    source = run.folder / "model"
+    if source.is_dir() and _weights(source) == run.outcome["weights"]["sha256"]:
+        _replace(source, target)
+        return
+    commit = _publication(run.outcome["digest"], root)
+    if commit is None:
+        raise Refusal(
+            "the model of the run is not here, and no commit published it",
+            where=str(run.folder),
+            expected=f"the folder model/, or a commit whose {RESULTS}/{NAME} has its outcome",
+            got="neither",
+            fix=f"`saigen rerun {run.name}` makes it again",
+        )
+    say(f"model: from the DVC remote, as of commit {commit[:12]}")
+    with worktree(root, commit) as project:
+        remotes.pull(project, "model", "the model of the run cannot be had any more")
+        found = _weights(project / "model")
+        if found != run.outcome["weights"]["sha256"]:
+            raise Refusal(
+                "the model of that commit is not the run's",
+                where=f"dvc.lock of commit {commit}",
+                expected=f"weights with sha256 {run.outcome['weights']['sha256']}",
+                got=found,
+                fix=f"`saigen rerun {run.name}` makes it again",
+            )
+        _replace(project / "model", target)
+
+
+def _weights(model: Path) -> str:
+    """The digest of the weights of a model folder, once all of it was checked."""
+    return str(open_model(model).manifest["files"][WEIGHTS])
+
+
+def _with_uncommitted(run: Run, root: Path, scratch: Path) -> Run:
+    """The run with what git did not have of its source: of a published run, from the remote."""
+    git = run.record["circumstances"].get("git") or {}
+    here = run.patch.parent.is_dir() or not (git.get("patch_sha256") or git.get("untracked"))
+    commit = None if here else _publication(run.record["circumstances"]["started_at"], root)
+    if commit is None:
+        return run
+    with worktree(root, commit) as project:
+        what = "what was not committed of the run's source cannot be had any more"
+        remotes.pull(project, f"{RESULTS}/{UNCOMMITTED}", what)
+        shutil.copytree(project / RESULTS / UNCOMMITTED, scratch / UNCOMMITTED)
+    return replace(run, folder=scratch)
+
+
+def _saigen(python: str, project: Path, verb: list[str]) -> None:
+    environment = {name: value for name, value in os.environ.items() if name[:4] != "DVC_"}
+    done = subprocess.run(
+        [python, "-m", "saigen", *verb],
+        cwd=project, check=False, capture_output=True, stdin=subprocess.DEVNULL,
+        env=environment | {"PYTHONPATH": str(project / "src"), "PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+    if done.returncode:
+        raise Failure(
+            "the run could not be made again",
+            where=f"saigen {' '.join(verb)}",
+            expected="the training that the record tells of",
+            got=(done.stderr or done.stdout).decode(errors="replace").strip()[-600:],
+            fix="what it says above is of the run's own code, at the run's own commit",
+        )
+
+
+def _enter(folder: Path, root: Path) -> str:
+    """Take the new run among the runs here, under the next free name; returns the name."""
+    runs = root / RUNS
+    record = read_record(folder)
+    stem = record["recipe"]["digest"][:12]
+    number = next(n for n in range(1, 1 << 30) if not (runs / f"{stem}-{n}").exists())
+    target = runs / f"{stem}-{number}"
+    shutil.copytree(folder, target, ignore=shutil.ignore_patterns(NAME))
+    for content in (folder.parent / kept.FOLDER).glob("*"):
+        if not (runs / kept.FOLDER / content.name).exists():
+            (runs / kept.FOLDER).mkdir(exist_ok=True)
+            shutil.copyfile(content, runs / kept.FOLDER / content.name)
+    record["run"] = target.name
+    complete(target, record)
+    return target.name
+
+
+def _publication(part: str, root: Path) -> str | None:
+    """The newest commit whose published record has this string among its values."""
+    path = f"{RESULTS}/{NAME}"
+    log = _git(root, "log", "--all", "--format=%H", "--", path).decode()
+    shown = ((commit, _git(root, "show", f"{commit}:./{path}")) for commit in log.split())
+    return next((commit for commit, record in shown if f'"{part}"'.encode() in record), None)
+
+
+def _git(root: Path, *arguments: str) -> bytes:
+    """What git prints; nothing where it fails."""
+    return subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=False).stdout
+
+
+def _replace(source: Path, target: Path) -> None:
+    half = target.with_name(f".{target.name}.half")
+    shutil.rmtree(half, ignore_errors=True)
+    shutil.copytree(source, half)
+    shutil.rmtree(target, ignore_errors=True)
+    half.replace(target)
