@@ -4,9 +4,12 @@ A `Changed` turns the project of run A into that of run B: files patched, overri
 variables, or a record of another machine edited where such a machine is not at hand.
 """
 
+import hashlib
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -15,9 +18,10 @@ class Changed:
     layer: str
     cause: str  # must stand in the name of the first suspect
     overrides: tuple[str, ...] = ()
+    both: tuple[str, ...] = ()  # overrides of run A, too
     patches: tuple[tuple[str, str, str], ...] = ()
     data: Callable[[list[str]], list[str]] | None = None
-    environment: dict[str, str] = field(default_factory=dict)
+    arrange: Callable[[Path], None] | None = None
     says: str = ""  # must stand somewhere in the answer
     place: str = ""  # where the runs must part
 
@@ -26,6 +30,26 @@ DATA = "src/project/data.py"
 PREPARE = "src/project/prepare.py"
 TASK = "src/project/task.py"
 MLP = "src/project/models/mlp.py"
+# Wide enough for torch to split a sum over its threads.
+WIDE = ("model.hidden=2048", "trainer.max_steps=4")
+
+
+def evaluated_label(rows: list[str]) -> list[str]:
+    identity, label, *pixels = rows[536].split(",")
+    assert identity == "digit-0535", "of the evaluation split"
+    return [*rows[:536], ",".join([identity, str(9 - int(label)), *pixels]), *rows[537:]]
+
+
+def behind_a_link(root: Path) -> None:
+    (root / "data").rename(root.parent / "shared")
+    (root / "data").symlink_to("../shared")
+
+
+def local_override(root: Path) -> None:
+    (root / "conf/local").mkdir(exist_ok=True)
+    (root / "conf/local/default.yaml").write_text(
+        "# @package _global_\n# sets: optimizer.lr\noptimizer:\n  lr: 0.004  # tried once\n"
+    )
 
 
 def one_label(rows: list[str]) -> list[str]:
@@ -75,7 +99,13 @@ CHANGED = (
     Changed("a row that is missing", "data", "1 row missing in B", data=a_row_less),
     Changed("a row that is new", "data", "1 row new in B", data=a_row_more, says="digit-9998"),
     Changed("a renamed record", "data", "1 row", data=another_id, says="digit-x"),
+    Changed("evaluation data edited", "data", "label of 1 row", data=evaluated_label,
+            says="METRICS CANNOT BE COMPARED", place="evaluation"),
+    Changed("a symlinked data folder, edited behind the link", "data", "label of 14 rows",
+            data=fourteen_labels, arrange=behind_a_link, says="digit-0112: "),
     # config
+    Changed("an override that DVC did not see", "config", "optimizer.lr", arrange=local_override,
+            place="weights"),
     Changed("another learning rate", "config", "optimizer.lr", ("optimizer.lr=0.004",),
             place="weights"),
     Changed("another weight decay", "config", "optimizer.weight_decay",
@@ -103,7 +133,7 @@ CHANGED = (
     Changed("another split", "config", "prepare.salt", ("prepare.salt=other",),
             says="METRICS CANNOT BE COMPARED"),
     Changed("another thread count", "config", "hardware.intra_op_threads",
-            ("hardware.intra_op_threads=2",)),
+            ("hardware.intra_op_threads=2",), both=WIDE),
     Changed("another instruction set", "config", "agreement.instruction_set",
             ("agreement.instruction_set=default",), says="switches.instruction_set"),
     Changed("another branch of the BLAS", "config", "agreement.mkl_branch",
@@ -148,25 +178,21 @@ CHANGED = (
 )  # fmt: skip
 
 
-def apply(changed: Changed, root: Path) -> None:
+def apply(changed: Changed, project: Any) -> None:
     """Turn the project of run A into that of run B."""
-    import hashlib
-    import json
-
-    for file, old, new in changed.patches:
-        path = root / file
-        text = path.read_text()
-        assert old in text, f"{changed.name}: {file} has changed"
-        path.write_text(text.replace(old, new, 1))
+    for patch in changed.patches:
+        project.patch(*patch)
     if changed.data:
-        path = root / "data/digits.csv"
+        path = project.root / "data/digits.csv"
         rows = changed.data(path.read_text().splitlines())
         content = ("\n".join(rows) + "\n").encode()
         path.write_bytes(content)
-        told = root / "data/provenance.json"
+        told = project.root / "data/provenance.json"
         provenance = json.loads(told.read_text())
         provenance |= {"sha256": hashlib.sha256(content).hexdigest(), "rows": len(rows) - 1}
         told.write_text(json.dumps(provenance))
+    if changed.arrange:
+        changed.arrange(project.root)
 
 
 @dataclass(frozen=True)
@@ -188,9 +214,9 @@ EDITED = (
     Edited("TF32", ("switches", "allow_tf32"), True, "switches.allow_tf32"),
     Edited("nondeterministic kernels allowed", ("switches", "deterministic_algorithms"), False,
            "switches.deterministic_algorithms"),
-    Edited("another instruction set in use", ("switches", "instruction_set"), "AVX2",
+    Edited("another instruction set in use", ("switches", "instruction_set"), "SVE256",
            "switches.instruction_set"),
-    Edited("another maker of the processor", ("cpu_vendor",), "GenuineIntel", "cpu_vendor"),
+    Edited("another maker of the processor", ("cpu_vendor",), "CentaurHauls", "cpu_vendor"),
     Edited("another libc", ("libc",), "glibc-2.41", "libc"),
     Edited("another Python", ("python",), "3.12.4", "python"),
     Edited("a GPU", ("gpu",), {"model": "NVIDIA H200", "capability": "9.0"}, "gpu"),

@@ -43,13 +43,13 @@ PLANTED = (
         "glob decides which file is first", "listing", PREPARE, READ,
         READ + "            import glob\n"
         "            first = glob.glob(str(path.parent / '*'))[0]\n"
-        "            rows = rows[::-1] if first.endswith('.json') else rows\n",
+        "            rows = rows[len(Path(first).name) :]\n",
         "first = glob.glob",
     ),
     Planted(
         "newest file by its time", "listing", PREPARE, READ,
         READ + "            newest = max(path.parent.iterdir(), key=lambda p: p.stat().st_mtime)\n"
-        "            rows = rows[::-1] if newest.suffix == '.json' else rows\n",
+        "            rows = rows[len(newest.name) :]\n",
         "newest = max",
     ),
     Planted(
@@ -169,13 +169,14 @@ PLANTED = (
     ),
     Planted(
         "the folder's name decides", "path", PREPARE, FIT,
-        FIT + "        place = str(Path.cwd())\n"
-        "        pixels = pixels[len(place) % 50 :]\n",
-        "pixels = pixels[len(place)",
+        FIT + "        import zlib\n        place = str(Path.cwd())\n"
+        "        pixels = pixels[zlib.crc32(place.encode()) % 997 :]\n",
+        "pixels = pixels[zlib.crc32(place",
     ),
     Planted(
         "the home decides", "path", PREPARE, FIT,
-        FIT + "        home = str(Path.home())\n        pixels = pixels[len(home) % 50 :]\n",
+        FIT + "        import zlib\n        home = str(Path.home())\n"
+        "        pixels = pixels[zlib.crc32(home.encode()) % 997 :]\n",
         "home = str(Path.home())",
     ),
     Planted(
@@ -205,5 +206,63 @@ PLANTED = (
         "            count += 1\n"
         "        pixels = pixels[count % 97 :]\n",
         "until, count = time.monotonic()",
+    ),
+    Planted(
+        "seed taken from the rank", "processes", MLP, "        super().__init__()\n",
+        "        super().__init__()\n        import os\n"
+        "        rank = int(os.environ.get('RANK', '0'))\n"
+        "        torch.manual_seed(rank)\n",
+        "rank = int(", "pytorch: DDP examples with seed + rank",
+    ),
+    Planted(
+        "data shifted by the rank", "processes", DATA, GET,
+        "        import os\n"
+        "        rank = int(os.environ.get('RANK', '0'))\n"
+        "        batch = {name: array[indices] for name, array in self.arrays.items()}\n"
+        "        batch['inputs'] = batch['inputs'] * np.float32(1 + 0.01 * rank)\n"
+        "        return batch\n",
+        "rank = int(",
+    ),
+    Planted(
+        "statistics that state_dict leaves out", "kill", MLP, FORWARD,
+        "        if not hasattr(self, 'mean'):\n"
+        "            self.seen = {'mean': torch.zeros(inputs.shape[1])}\n"
+        "            self.mean = True\n"
+        "        if self.training:\n"
+        "            self.seen['mean'] = 0.9 * self.seen['mean'] + 0.1 * inputs.detach().mean(0)\n"
+        "        inputs = inputs - self.seen['mean']\n" + FORWARD,
+        "self.seen = {'mean'", "BatchNorm buffers not restored",
+    ),
+    Planted(
+        "a float sum over a dict's order", "hash-seed", TASK, LOSS,
+        "        words = {f'term {n}' for n in range(300)}\n"
+        "        share = {n: np.float32(1 / int(n[5:] + '1')) for n in words}\n"
+        "        total_share = float(sum(share.values()))\n"
+        "        outputs = outputs * (1 + total_share)\n" + LOSS,
+        "share = {n:",
+    ),
+    Planted(
+        "a sum in the order of completion", "rerun", TASK, LOSS,
+        "        from concurrent.futures import ThreadPoolExecutor, as_completed\n"
+        "        with ThreadPoolExecutor(4) as pool:\n"
+        "            jobs = [pool.submit(np.exp, np.float32(-0.2 * n)) for n in range(12)]\n"
+        "            share = float(sum(job.result() for job in as_completed(jobs)))\n"
+        "        outputs = outputs * share\n" + LOSS,
+        "share = float(sum(", "as_completed yields what is done already in the order of a set",
+    ),
+    Planted(
+        "a nondeterministic scatter", "rerun", TASK, LOSS,
+        "        torch.use_deterministic_algorithms(False)\n"
+        "        values, where = torch.linspace(0, 1, 400_000), torch.zeros(400_000, dtype=int)\n"
+        "        share = torch.zeros(1).index_put_((where,), values, accumulate=True)\n"
+        "        outputs = outputs * (share / 200_000)\n" + LOSS,
+        "share = torch.zeros(1)", "pytorch: index_put_ with accumulate=True on several threads",
+        ("hardware.intra_op_threads=2",),
+    ),
+    Planted(
+        "what the machine is busy with decides", "load", PREPARE, FIT,
+        FIT + "        import os\n        busy = os.getloadavg()[0]\n"
+        "        pixels = pixels[int(busy * 100) % 97 :]\n",
+        "busy = os.getloadavg()",
     ),
 )  # fmt: skip
