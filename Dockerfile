@@ -28,12 +28,13 @@ RUN --mount=type=tmpfs,target=/var/lib/apt/lists --mount=type=tmpfs,target=/var/
 COPY docker/install.sh docker/uv.sh docker/fetch_uv.py docker/pip_settings.py docker/byte_code.sh \
      docker/lock-uv.txt docker/lock-${VARIANT}.txt docker/
 # pip's settings and the certificates of who builds come as secrets and stay out of the image.
-# install.sh is what makes .venv on a host, too: there is one way to an environment.
+# install.sh is what makes .venv on a host, too: there is one way to an environment. uv would note
+# when it first saw a wheel of the build context (uv_cache.json): other bits in every build.
 RUN --mount=type=cache,target=/root/.cache/uv,sharing=locked \
     --mount=type=bind,from=wheels,target=/wheels \
     --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     --mount=type=secret,id=certificates,target=/run/certificates.crt \
-    UV_PYTHON_INSTALL_DIR=/opt/python SAIGEN_VENV=/opt/saigen \
+    UV_NO_INSTALLER_METADATA=1 UV_PYTHON_INSTALL_DIR=/opt/python SAIGEN_VENV=/opt/saigen \
     SAIGEN_PYTHON_VERSION="$PYTHON_VERSION" PIP_FIND_LINKS=/wheels \
     docker/install.sh && docker/byte_code.sh /opt/saigen && rm -rf .saigen
 COPY docker/entrypoint.sh docker/settle.sh /opt/saigen/
@@ -52,7 +53,7 @@ ARG GID=1000
 RUN --mount=type=bind,source=docker,target=/run/docker \
     --mount=type=tmpfs,target=/var/lib/apt/lists --mount=type=tmpfs,target=/var/cache \
     --mount=type=tmpfs,target=/var/log \
-    /run/docker/apt.sh "$APT_SNAPSHOT" git make tini $APT_PYTHON && \
+    /run/docker/apt.sh "$APT_SNAPSHOT" ca-certificates git make tini $APT_PYTHON && \
     { getent group $GID >/dev/null || echo "saigen:x:$GID:" >>/etc/group; } && \
     { getent passwd $UID >/dev/null || \
       echo "saigen:x:$UID:$GID::/tmp/home:/bin/bash" >>/etc/passwd; } && \
@@ -60,7 +61,9 @@ RUN --mount=type=bind,source=docker,target=/run/docker \
 COPY --from=builder /layers/environment /
 COPY --from=builder /layers/project /
 WORKDIR /workspace
+# LOGNAME: Python's getpass asks for a name, and an arbitrary UID has none in /etc/passwd
 ENV SAIGEN_ENVIRONMENT=container VARIANT=${VARIANT} PATH=/opt/saigen/bin:$PATH HOME=/tmp/home \
+    LOGNAME=anybody \
     PYTHONDONTWRITEBYTECODE=1 DVC_NO_ANALYTICS=1 DVC_SITE_CACHE_DIR=/tmp/dvc LANG=C.UTF-8 \
     GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0=*
 ARG COMMIT=unknown

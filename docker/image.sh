@@ -40,12 +40,13 @@ build() {
     # --provenance=false: an attestation holds the time of the build
 }
 
-# Uncompressed, because compressing 1 GB for the engine next door costs a minute.
-load() { build --output "type=image,name=$image,compression=uncompressed" "$@"; }
+# Uncompressed, because compressing 1 GB for the engine next door costs a minute. OCI types, so
+# that the digest is the one of the exported archive.
+load() { build --output "type=image,name=$image,compression=uncompressed,oci-mediatypes=true" "$@"; }
 
 run() {
-    local flags=(--rm --user "$(id -u):$(id -g)" --read-only --tmpfs /tmp:rw,exec,mode=1777
-        --cap-drop ALL --security-opt no-new-privileges --shm-size 1g
+    local flags=(--rm --user "$(id -u):$(id -g)" --cap-drop ALL --security-opt no-new-privileges
+        --read-only --tmpfs /tmp:rw,exec,mode=1777 --tmpfs /var/tmp:rw,mode=1777 --shm-size 1g
         --volume "$PWD:/workspace" --env HOME=/workspace/.saigen/home)
     local common
     mkdir -p .saigen/home

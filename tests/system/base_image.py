@@ -5,6 +5,7 @@ that `FROM host:port/base@sha256:...` is really resolved by digest: a wrong one 
 """
 
 import contextlib
+import json
 import shutil
 import socket
 import subprocess
@@ -12,9 +13,11 @@ import time
 import urllib.request
 from pathlib import Path
 
-from docker_engine import Engine, NoEngine, apt_mirror
+import debian_packages
+from debian_packages import NotHere
+from docker_engine import Engine
 
-_TIME = "@1700000000"  # every file of the base has this modification time
+_TIME = 1700000000  # seconds since 1970; of every file of the base
 _START_SECONDS = 20
 
 
@@ -33,7 +36,7 @@ class Registry:
             f"storage: {{filesystem: {{rootdirectory: '{folder}/data'}}}}\n"
         )
         with (folder / "log").open("wb") as log:
-            command = ["docker-registry", "serve", str(config)]
+            command = ["setpriv", "--pdeathsig=TERM", "docker-registry", "serve", str(config)]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         self._wait(folder / "log")
 
@@ -45,7 +48,7 @@ class Registry:
                 return
             time.sleep(0.1)
         self.stop()
-        raise NoEngine(f"docker-registry does not start: {log.read_text()[-300:]}")
+        raise NotHere(f"docker-registry does not start: {log.read_text()[-300:]}")
 
     def stop(self) -> None:
         """End the registry."""
@@ -54,34 +57,35 @@ class Registry:
 
 
 def serve_base(engine: Engine, registry: Registry, folder: Path) -> str:
-    """Make the base image, or take the kept one, push it, and give `host:port/name@sha256:...`."""
-    archive = _rootfs(folder)
+    """Make the base image from `folder`, push it, and give `host:port/name@sha256:...`."""
     name = f"{registry.address}/stand-in-base"
-    engine.docker("import", str(archive), f"{name}:1")
-    engine.docker("push", f"{name}:1")
-    shown = engine.docker("image", "inspect", f"{name}:1", "--format", "{{index .RepoDigests 0}}")
-    return shown.stdout.strip()
+    _make_root(folder)
+    (folder / "Dockerfile").write_text("FROM scratch\nADD base.tar /\n")
+    engine.docker(
+        "buildx", "build", "--quiet", "--provenance=false",
+        f"--build-arg=SOURCE_DATE_EPOCH={_TIME}",
+        f"--output=type=image,name={name}:1,push=true,compression=uncompressed,oci-mediatypes=true",
+        str(folder),
+    )  # fmt: skip
+    shown = engine.docker("image", "inspect", f"{name}:1", "--format", "{{json .RepoDigests}}")
+    return next(found for found in json.loads(shown.stdout) if found.startswith(name))
 
 
-def _rootfs(folder: Path) -> Path:
-    """A normalised tar of Debian bookworm, minbase (about 200 MB, half a minute once)."""
+def _make_root(folder: Path) -> None:
+    """A normalised tar of Debian bookworm, minbase (about 200 MB, half a minute)."""
     archive = folder / "base.tar"
     if archive.exists():
-        return archive
+        return
     folder.mkdir(parents=True, exist_ok=True)
-    root = folder / "rootfs"
-    shutil.rmtree(root, ignore_errors=True)
-    command = ["debootstrap", "--variant=minbase", "bookworm", str(root), apt_mirror()]
+    root = folder.with_suffix(".root")
+    command = ["debootstrap", "--variant=minbase", "bookworm", str(root), debian_packages.mirror()]
     done = subprocess.run(command, text=True, capture_output=True, check=False)
     if done.returncode != 0:
-        raise NoEngine(f"debootstrap: {done.stdout.strip()[-300:]}")
+        raise NotHere(f"debootstrap: {done.stdout.strip()[-300:]}")
     left_out = ("./var/cache/apt/archives/*.deb", "./var/lib/apt/lists/*", "./var/log/*")
-    partial = archive.with_suffix(".partial")
-    normal = ("--sort=name", f"--mtime={_TIME}", "--numeric-owner", "-cf", str(partial))
+    normal = ("--sort=name", f"--mtime=@{_TIME}", "--numeric-owner", "-cf", str(archive))
     subprocess.run(
         ["tar", "-C", str(root), *(f"--exclude={pattern}" for pattern in left_out), *normal, "."],
         check=True,
     )
-    partial.replace(archive)
     shutil.rmtree(root)
-    return archive

@@ -1,36 +1,47 @@
-"""One engine, one base image, one image of the project for all tests of the container."""
+"""One engine, one base image, one image of the project for all tests of the container.
+
+SAIGEN_KEEP_ENGINE=FOLDER keeps the engine, the base and BuildKit's cache in FOLDER from one run
+of the tests to the next, for work on them; end it with `kill $(cat FOLDER/engine/dockerd.pid)`.
+"""
 
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from base_image import Registry, serve_base
-from built_image import CALLER, PLANTED, ROOT, Built, build_flags, clone_working_tree
-from docker_engine import Engine, NoEngine, start_engine
+from built_image import CALLER, Built, build_flags, clone_working_tree, give_to, stand_in_arguments
+from debian_packages import SERVICES_PATH, NotHere
+from docker_engine import Engine, start_engine
+from planted_secret import plant
+
+KEEP = os.environ.get("SAIGEN_KEEP_ENGINE", "")
 
 
 @pytest.fixture(scope="session")
 def workshop() -> Iterator[Path]:
     """A folder that CALLER may enter, for everything that these tests write."""
-    folder = Path(tempfile.mkdtemp(prefix="saigen-system-"))
+    os.environ["PATH"] = SERVICES_PATH
+    folder = Path(KEEP or tempfile.mkdtemp(prefix="saigen-system-"))
+    folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
     yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    if not KEEP:
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
 def engine(workshop: Path) -> Iterator[Engine]:
     """A running Docker engine; skips, aloud, where none can run."""
     try:
-        running = start_engine(workshop / "engine")
-    except NoEngine as reason:
+        running = start_engine(workshop / "engine", keep=bool(KEEP))
+    except NotHere as reason:
         pytest.skip(f"NOT CHECKED, no engine can run here: {reason}")
     yield running
-    running.stop()
+    if not KEEP:
+        running.stop()
 
 
 @pytest.fixture(scope="session")
@@ -38,11 +49,11 @@ def base(engine: Engine, workshop: Path) -> Iterator[str]:
     """The stand-in for the public base image: `127.0.0.1:port/name@sha256:...`."""
     try:
         registry = Registry(workshop / "registry")
-    except (NoEngine, FileNotFoundError) as reason:
+    except (NotHere, FileNotFoundError) as reason:
         pytest.skip(f"NOT CHECKED, no registry can run here: {reason}")
     try:
-        yield serve_base(engine, registry, ROOT / ".saigen/system")
-    except NoEngine as reason:
+        yield serve_base(engine, registry, workshop / "base")
+    except NotHere as reason:
         pytest.skip(f"NOT CHECKED, no base image can be made here: {reason}")
     finally:
         registry.stop()
@@ -51,22 +62,15 @@ def base(engine: Engine, workshop: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def built(engine: Engine, base: str, workshop: Path) -> Built:
     """The image, built from a clone by an ordinary user with secrets all around."""
-    clone = workshop / "clone"
-    clone_working_tree(clone)
-    (clone / ".env").write_text(f"TRACKER_API_KEY={PLANTED}\n")
     home = workshop / "home"
+    shutil.rmtree(home, ignore_errors=True)  # of an earlier run, where it is kept
     home.mkdir()
-    for path in (clone, home):
-        subprocess.run(["chown", "-R", ":".join(map(str, CALLER)), str(path)], check=True)
-    kept = ("PATH", "DOCKER", "DOCKER_HOST")
-    environment = {name: engine.environment[name] for name in kept if name in engine.environment}
-    environment |= {n: text for n, text in os.environ.items() if n.startswith(("PIP_", "SSL_"))}
-    environment |= {
-        "HOME": str(home),
-        "AWS_SECRET_ACCESS_KEY": PLANTED,
-        "PIP_TRUSTED_HOST": f"{PLANTED}.invalid",  # as a password in a mirror's address would
-        "SAIGEN_BUILD_FLAGS": build_flags(base),
-    }
+    clone = clone_working_tree(workshop / "clone")
+    environment = plant(clone, home)
+    environment |= {name: engine.environment[name] for name in ("DOCKER", "DOCKER_HOST")}
+    environment["SAIGEN_BUILD_FLAGS"] = build_flags(stand_in_arguments(base))
+    for folder in (clone, home):
+        give_to(folder, CALLER)
     image = Built(engine, base, clone, environment, "")
     image.log = image.make("image")
     return image
@@ -77,6 +81,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = terminalreporter.stats.get("skipped", [])
     missed = [report for report in skipped if "NOT CHECKED" in str(report.longrepr)]
     if missed:
-        terminalreporter.section("NOT CHECKED: the container", sep="!", red=True, bold=True)
+        terminalreporter.section("NOT CHECKED", sep="!", red=True, bold=True)
         for report in missed:
             terminalreporter.write_line(f"{report.nodeid}: {report.longrepr[2]}")

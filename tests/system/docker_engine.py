@@ -1,26 +1,26 @@
-"""A real Docker engine for the system tests: the one that runs, or one of our own for a while.
+"""A real Docker engine for the system tests: one of our own, for a while.
 
 Ours comes from Debian packages (engine and client 26, buildx and compose of trixie, on a bookworm
 host), keeps everything in one folder, listens on a socket there, has no bridge and touches
-no firewall; `stop` ends it. On where this was learnt: BuildKit's `rewrite-timestamp` needs
-the engine 26 and the containerd image store.
+no firewall. It ends with `stop`, and by itself when the process that started it is gone.
 """
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import debian_packages
+from debian_packages import NotHere
+
 _START_SECONDS = 60
-_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_STOP_SECONDS = 60
 _TRIXIE = ("docker.io", "docker-cli", "docker-buildx", "docker-compose")
-_PROGRAMS = {"debootstrap": "debootstrap", "docker-registry": "docker-registry"}
-
-
-class NoEngine(Exception):
-    """Why no engine can run here."""
+_PROGRAMS = ("debootstrap", "docker-registry", "curl")  # and what else these tests call
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Engine:
 
     environment: dict[str, str]
     folder: Path
-    process: subprocess.Popen[bytes] | None  # None: it ran before us and is left running
+    process: subprocess.Popen[bytes] | None  # None: it was kept, and is left running
 
     def docker(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run one docker command and give back its output; fail with all of it."""
@@ -41,31 +41,69 @@ class Engine:
         return done
 
     def stop(self) -> None:
-        """End the engine if it is ours, and remove what it kept."""
+        """End the engine, if it is ours, with everything it started; remove what it kept."""
         if self.process is None:
             return
         self.process.terminate()
-        self.process.wait(timeout=60)
-        for name in ("data", "exec"):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=_STOP_SECONDS)
+        clear_away(self.folder)
 
 
-def start_engine(folder: Path) -> Engine:
-    """Give the engine that runs, else start one in `folder`. Raises NoEngine with the reason."""
-    environment = dict(os.environ)
-    environment.setdefault("DOCKER", shutil.which("docker") or "docker")
-    if shutil.which(environment["DOCKER"]) and _answers(environment):
-        return Engine(environment, folder, None)
-    _install()
-    folder.mkdir(parents=True, exist_ok=True)
-    # another client, without buildx, may stand first in PATH
-    environment |= {
-        "DOCKER": "/usr/bin/docker",
+def start_engine(folder: Path, *, keep: bool = False) -> Engine:
+    """Start an engine in `folder`, or give the one that was kept there.
+
+    `keep`: it outlives this process. Raises NotHere with the reason why none can run.
+    """
+    environment = os.environ | {
+        "DOCKER": "/usr/bin/docker",  # another client, without buildx, may stand first in PATH
         "DOCKER_HOST": f"unix://{folder}/docker.sock",
-        "DOCKER_CONFIG": str(folder / "config"),
+        "DOCKER_CONFIG": f"{folder}/config",
     }
+    if _answers(environment):
+        return Engine(environment, folder, None)
+    if os.geteuid() != 0:
+        raise NotHere("only root can start one and be another user towards it")
+    missing = [program for program in _PROGRAMS if not shutil.which(program)]
+    if not _has_plugins():
+        missing += _TRIXIE
+    if missing:
+        debian_packages.install(missing, from_trixie=_TRIXIE)
+    return Engine(environment, folder, _start(folder, environment, keep=keep))
+
+
+def clear_away(folder: Path) -> None:
+    """End every process that works in `folder`, unmount what lies below, and remove it."""
+    for _ in range(50):
+        left = processes_in(folder)
+        if not left:
+            break
+        for process in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.1)
+    for mount in mounts_below(folder):
+        subprocess.run(["umount", "--lazy", mount], check=False)
+    assert not mounts_below(folder)  # else what is mounted would be removed
+    subprocess.run(["rm", "-rf", str(folder)], check=True)  # 100,000 files: quicker than rmtree
+
+
+def mounts_below(folder: Path) -> list[str]:
+    """Mount points below a folder, the innermost first."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    points = [line.split()[4] for line in lines]
+    return [point for point in reversed(points) if point.startswith(f"{folder}/")]
+
+
+def _start(
+    folder: Path, environment: dict[str, str], *, keep: bool
+) -> subprocess.Popen[bytes] | None:
+    folder.mkdir(parents=True, exist_ok=True)
+    # BuildKit gives images in the engine a digest with the containerd image store alone
     (folder / "daemon.json").write_text('{"features": {"containerd-snapshotter": true}}')
-    command = ["/usr/sbin/dockerd", "--config-file", f"{folder}/daemon.json"]
+    # the kernel ends it when this process is gone, however that came about
+    command = ["setsid", "--fork"] if keep else ["setpriv", "--pdeathsig=TERM"]
+    command += ["/usr/sbin/dockerd", "--config-file", f"{folder}/daemon.json"]
     command += ["--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec"]
     command += ["--pidfile", f"{folder}/dockerd.pid", "-H", environment["DOCKER_HOST"]]
     command += ["--iptables=false", "--ip6tables=false", "--bridge=none"]
@@ -73,32 +111,21 @@ def start_engine(folder: Path) -> Engine:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     deadline = time.monotonic() + _START_SECONDS
     while not _answers(environment):
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.terminate()
-            tail = (folder / "dockerd.log").read_text().splitlines()[-3:]
-            raise NoEngine(f"dockerd does not start: {' | '.join(tail)}")
+        if process.poll() not in (None, 0) or time.monotonic() > deadline:
+            said = (folder / "dockerd.log").read_text().splitlines()[-1]
+            Engine(environment, folder, process).stop()
+            raise NotHere(f"dockerd does not start: {said}")
         time.sleep(0.25)
     (folder / "docker.sock").chmod(0o666)  # the tests' ordinary user is a caller, too
-    return Engine(environment, folder, process)
+    return None if keep else process
 
 
 def _answers(environment: dict[str, str]) -> bool:
     command = [environment["DOCKER"], "info"]
-    return (
-        subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
-    )
-
-
-def _install() -> None:
-    if os.geteuid() != 0:
-        raise NoEngine("no Docker engine runs, and only root can start one")
-    if shutil.which("apt-get") is None or not _KEYRING.exists():
-        raise NoEngine("no Docker engine runs, and this is no Debian to install one from")
-    missing = [package for package, program in _PROGRAMS.items() if not shutil.which(program)]
-    if not _has_plugins():
-        missing += _TRIXIE
-    if missing:
-        _apt_install(missing)
+    with contextlib.suppress(OSError):
+        done = subprocess.run(command, env=environment, capture_output=True, check=False)
+        return done.returncode == 0
+    return False
 
 
 def _has_plugins() -> bool:
@@ -111,55 +138,11 @@ def _has_plugins() -> bool:
     )
 
 
-def _apt_install(packages: list[str]) -> None:
-    """Install with private sources and lists, so that this machine's apt stays as it is."""
-    parts = Path("/tmp/saigen-system-apt")
-    shutil.rmtree(parts, ignore_errors=True)
-    for name in ("sources", "preferences", "lists/partial"):
-        (parts / name).mkdir(parents=True)
-    mirror = apt_mirror()
-    stanza = "Types: deb\nURIs: {}\nSuites: {}\nComponents: main\nSigned-By: {}\n"
-    suites = ("bookworm", "bookworm-updates", "trixie")
-    text = "\n".join(stanza.format(mirror, suite, _KEYRING) for suite in suites)
-    (parts / "sources/debian.sources").write_text(text)
-    pins = ["Package: *\nPin: release n=trixie\nPin-Priority: 1\n"]
-    pins.append(f"Package: {' '.join(_TRIXIE)}\nPin: release n=trixie\nPin-Priority: 900\n")
-    (parts / "preferences/trixie").write_text("\n".join(pins))
-    # policy-rc.d: packages must not start services of their own
-    policy = Path("/usr/sbin/policy-rc.d")
-    ours = not policy.exists()
-    if ours:
-        policy.write_text("#!/bin/sh\nexit 101\n")
-        policy.chmod(0o755)
-    options = [
-        f"-oDir::Etc::SourceParts={parts}/sources",
-        "-oDir::Etc::SourceList=/dev/null",
-        f"-oDir::Etc::PreferencesParts={parts}/preferences",
-        f"-oDir::State::Lists={parts}/lists",
-        "-oDPkg::Lock::Timeout=300",
-        "-qq",
-    ]
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    try:
-        for words in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
-            done = subprocess.run(
-                ["apt-get", *options, *words],
-                env=environment,
-                text=True,
-                capture_output=True,
-                check=False,
-            )
-            if done.returncode != 0:
-                raise NoEngine(f"apt-get {words[0]}: {done.stderr.strip()[-300:]}")
-    finally:
-        if ours:
-            policy.unlink()
-
-
-def apt_mirror() -> str:
-    """This machine's own mirror of Debian."""
-    words = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Identifier: Packages"]
-    done = subprocess.run(
-        [*words, "Codename: bookworm"], text=True, capture_output=True, check=False
-    )
-    return next(iter(done.stdout.split()), "http://deb.debian.org/debian")
+def processes_in(folder: Path) -> list[int]:
+    """Processes whose command names a path in `folder`: the engine, containerd, its shims."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and f"{folder}/".encode() in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return [process for process in found if process != os.getpid()]

@@ -1,74 +1,107 @@
-"""The image is really built and really trains: as anybody, without root, without a network."""
+"""What runs in the image: training, tests and predictions, as anybody, without a network."""
 
 import json
 import os
+import re
 import subprocess
+import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
-from built_image import CALLER, PLANTED, Built, clone_working_tree
+from built_image import CALLER, STRANGER, Built, clone_working_tree, give_to, owners
+from planted_secret import PLACES, PLANTED, holders, plant
 
 pytest_plugins = ("container_fixtures",)
 pytestmark = [pytest.mark.system, pytest.mark.timeout(2700)]
 
-
-def test_a_base_with_another_digest_is_not_built_on(built: Built) -> None:
-    name, _, digest = built.base.partition("@sha256:")
-    wrong = f"{name}@sha256:{'0' * 64}"
-    flags = built.environment["SAIGEN_BUILD_FLAGS"].replace(built.base, wrong)
-    environment = built.environment | {"SAIGEN_BUILD_FLAGS": flags}
-    log = Built(built.engine, wrong, built.clone, environment, "").make("image", check=False)
-    assert "0" * 64 in log
-    assert "not found" in log, log[-2000:]
-    assert digest not in log
+# The secret is in the container's own environment, too.
+ALONE = f"--network=none --env AWS_SECRET_ACCESS_KEY={PLANTED}"
 
 
-def test_check_base_tells_a_pinned_tag_from_a_moved_one(built: Built) -> None:
-    pinned = built.base.replace("@", ":1@")
-    assert "as pinned" in built.call("docker/check-base.sh", pinned)
-    moved = pinned[:-64] + "0" * 64
-    assert "moved" in built.call("docker/check-base.sh", moved, check=False)
+class Trained(NamedTuple):
+    """A clone in which `make train` ran, what it printed, and the record that it left."""
+
+    clone: Path
+    log: str
+    record: dict[str, Any]
 
 
-def test_the_image_says_what_it_was_made_from_and_runs_as_no_root(built: Built) -> None:
-    shown = built.engine.docker("image", "inspect", "saigen:cpu").stdout
-    config = json.loads(shown)[0]["Config"]
-    commit = built.call("git", "rev-parse", "HEAD").strip()
-    lock = built.call("sha256sum", "docker/lock-cpu.txt").split()[0]
-    assert config["User"] == ":".join(map(str, CALLER))
-    assert config["Labels"]["org.opencontainers.image.revision"].startswith(commit)
-    assert config["Labels"]["saigen.lock.sha256"] == lock
+@pytest.fixture(scope="module")
+def inside(built: Built) -> Trained:
+    """`make train` in the container, as CALLER, with a read-only root and no network."""
+    log = built.make("in-container", "T=train", flags=ALONE)
+    return Trained(built.clone, log, finished_record(built.clone))
 
 
-def test_training_as_anybody_without_root_file_system_or_network(built: Built) -> None:
-    log = built.make("in-container", "T=train", flags="--network=none")
-    record = finished_record(built.clone)
-    assert record["circumstances"]["machine"]["container"]["id"].startswith("sha256:"), log
-    owners = {
-        (path.lstat().st_uid, path.lstat().st_gid)
-        for path in built.clone.rglob("*")
-        if ".git/" not in str(path)
+@pytest.fixture(scope="module")
+def outside(built: Built, workshop: Path) -> Trained:
+    """`make train` of the same files on this machine, with the same secrets around."""
+    clone = clone_working_tree(workshop / "host")
+    plant(clone, workshop / "home-of-host")
+    log = on_host(clone, "make", "train")
+    return Trained(clone, log, finished_record(clone))
+
+
+def test_training_as_anybody_without_root_file_system_or_network(
+    built: Built, inside: Trained
+) -> None:
+    container = inside.record["circumstances"]["machine"]["container"]
+    assert container == {
+        "id": built.inspect()["Id"],
+        "digest": " ".join(built.inspect()["RepoDigests"]),
+        "commit": built.labels()["org.opencontainers.image.revision"],
+        "lock": built.labels()["saigen.lock.sha256"],
     }
-    assert owners == {CALLER}
+    assert owners(built.clone) == {CALLER}
 
 
-def test_the_container_trains_what_the_host_trains(built: Built, tmp_path: Path) -> None:
-    if not (built.clone / "runs").exists():
-        built.make("in-container", "T=train", flags="--network=none")
-    clone_working_tree(tmp_path / "host")
-    done = subprocess.run(
-        ["make", "train"], cwd=tmp_path / "host", capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    inside, outside = finished_record(built.clone), finished_record(tmp_path / "host")
-    print(f"container {inside['outcome']['digest']}\nhost      {outside['outcome']['digest']}")
-    assert inside["outcome"]["digest"] == outside["outcome"]["digest"]
+def test_a_user_of_whom_the_image_knows_nothing_trains_the_same(
+    built: Built, inside: Trained, workshop: Path
+) -> None:
+    stranger = replace(built, clone=clone_working_tree(workshop / "stranger"), caller=STRANGER)
+    give_to(stranger.clone, STRANGER)
+    stranger.make("in-container", "T=train", flags=ALONE)
+    record = finished_record(stranger.clone)
+    assert record["recipe"]["digest"] == inside.record["recipe"]["digest"]
+    assert record["outcome"]["digest"] == inside.record["outcome"]["digest"]
+    assert owners(stranger.clone) == {STRANGER}
 
 
-def test_the_tests_pass_in_the_container(built: Built) -> None:
-    built.make("in-container", "T=test", flags="--network=none", timeout=2400)
+def test_the_container_trains_what_the_host_trains(
+    inside: Trained, outside: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert outside.record["circumstances"]["machine"]["container"] == "none"
+    rows = [
+        f"  {where}  recipe {each.record['recipe']['digest']}\n"
+        f"             outcome {each.record['outcome']['digest']}"
+        for where, each in (("container", inside), ("host     ", outside))
+    ]
+    said = compare(outside, inside)  # names the package, switch or operation that differs
+    rows += [f"  {line}" for line in said.splitlines() if line.startswith(("environm", "verdict"))]
+    with capsys.disabled():
+        print("", *rows, sep="\n")
+    assert inside.record["outcome"]["digest"] == outside.record["outcome"]["digest"], said
+
+
+def test_the_image_that_trained_predicts_what_the_host_predicts(
+    built: Built, inside: Trained, outside: Trained
+) -> None:
+    words = ("predict", "model", "data/digits.csv")
+    predicted = built.call("docker/image.sh", "run", "saigen", *words, flags=ALONE)
+    assert predicted.count("\n") > 1000
+    assert predicted == on_host(outside.clone, ".venv/bin/saigen", *words)
+
+
+def test_the_tests_pass_in_the_container(
+    built: Built, inside: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = built.make("in-container", "T=test", flags=ALONE, timeout=2400)
+    summary = re.findall(r"^(?:=+ )?(\d+ passed.*?)(?: =+)?$", log, re.M)
+    with capsys.disabled():
+        print(f"\n  make test in the container: {summary[-1]}")
 
 
 def test_compose_runs_a_service_as_the_caller(built: Built, workshop: Path) -> None:
@@ -77,11 +110,12 @@ def test_compose_runs_a_service_as_the_caller(built: Built, workshop: Path) -> N
     files = ["-f", "docker/compose.yaml", "-f", str(override)]
     uid, gid = CALLER
     said = built.call(
-        "env", f"UID={uid}", f"GID={gid}", built.environment["DOCKER"], "compose", *files,
-        "run", "--rm", "-T", "shell", "sh", "-c", "id -u; id -g; touch from-compose; touch /x",
+        "env", f"UID={uid}", f"GID={gid}", "SAIGEN_IMAGE_ID=its-id", built.environment["DOCKER"],
+        "compose", *files, "run", "--rm", "-T", "shell",
+        "sh", "-c", "id -u; id -g; echo $SAIGEN_IMAGE_ID; touch from-compose; touch /x",
         check=False,
     )  # fmt: skip
-    assert f"{uid}\n{gid}\n" in said
+    assert f"{uid}\n{gid}\nits-id\n" in said
     assert "Read-only file system" in said
     written = (built.clone / "from-compose").stat()
     assert (written.st_uid, written.st_gid) == CALLER
@@ -89,52 +123,34 @@ def test_compose_runs_a_service_as_the_caller(built: Built, workshop: Path) -> N
 
 def test_a_container_ends_at_once_when_it_is_told_to(built: Built) -> None:
     docker = built.engine.docker
-    docker("run", "--detach", "--name", "sleeper", "--network=none", "saigen:cpu", "sleep", "600")
+    name = docker("run", "--detach", "--network=none", built.name, "sleep", "600").stdout.strip()
     start = time.monotonic()
-    docker("stop", "--time", "60", "sleeper")
+    docker("stop", "--time", "60", name)
     assert time.monotonic() - start < 20
-    docker("rm", "sleeper")
+    docker("rm", name)
 
 
 def test_the_gpus_health_is_told_beside_the_commands_own_output(built: Built) -> None:
-    words = ("run", "--rm", "--network=none", "--env", "VARIANT=cuda", "saigen:cpu", "echo", "{}")
+    words = ("run", "--rm", "--network=none", "--env", "VARIANT=cuda", built.name, "echo", "{}")
     done = built.engine.docker(*words)
     assert done.stdout == "{}\n"
     assert "GPU: " in done.stderr
 
 
-def test_two_builds_have_one_digest_and_no_secret_is_in_them(
-    built: Built, workshop: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    digests = []
-    for number, flags in enumerate(([], ["--no-cache"])):
-        archive = workshop / f"build-{number}.tar"
-        archive.touch()
-        os.chown(archive, *CALLER)
-        words = ["env", "SAIGEN_COMPRESSION=uncompressed", "docker/image.sh", "export"]
-        log = built.call(*words, str(archive), *flags)
-        assert PLANTED not in log
-        index = subprocess.run(
-            ["tar", "-xOf", archive, "index.json"], capture_output=True, check=True
-        )
-        digests.append(json.loads(index.stdout)["manifests"][0]["digest"])
-        assert not holds(archive, PLANTED.encode())
-        assert holds(
-            archive, b"org.opencontainers.image.revision"
-        )  # the search finds what is there
-        archive.unlink()
-    with capsys.disabled():
-        print(f"\n  first build   {digests[0]}\n  without cache {digests[1]}")
-    assert digests[0] == digests[1]
-
-
-def test_no_secret_reaches_the_log_of_the_build_or_what_a_run_leaves(built: Built) -> None:
-    assert PLANTED not in built.log
-    left = [path for path in built.clone.rglob("*") if path.is_file() and path.name != ".env"]
-    # pip's settings for the build are the one place, readable by the caller alone
-    secret = built.clone / ".saigen/build-cpu/pip.conf"
-    assert secret.stat().st_mode & 0o077 == 0
-    assert [path for path in left if holds(path, PLANTED.encode())] == [secret]
+def test_no_secret_reaches_what_a_run_leaves_or_a_report(inside: Trained, outside: Trained) -> None:
+    page = outside.clone / "runs/report.html"
+    text = compare(outside, inside, "--html", str(page))
+    for said in (inside.log, outside.log, text, page.read_text()):
+        assert said
+        assert PLANTED not in said
+    for clone in (inside.clone, outside.clone):
+        assert (clone / "runs/ledger.jsonl").stat().st_size > 0
+        assert (clone / "results/record.json").stat().st_size > 0
+    assert holders(outside.clone) == PLACES
+    # pip's settings for the build are the one further place, readable by the caller alone
+    further = holders(inside.clone) - PLACES
+    assert further <= {f".saigen/build-{variant}/pip.conf" for variant in ("cpu", "cuda")}
+    assert all((inside.clone / name).stat().st_mode & 0o077 == 0 for name in further)
 
 
 def finished_record(clone: Path) -> dict[str, Any]:
@@ -144,12 +160,22 @@ def finished_record(clone: Path) -> dict[str, Any]:
     return records[0]
 
 
-def holds(path: Path, needle: bytes) -> bool:
-    """Whether a file holds some bytes, read in blocks of 16 MiB that overlap."""
-    tail = b""
-    with path.open("rb") as file:
-        while block := file.read(1 << 24):
-            if needle in tail + block:
-                return True
-            tail = block[-len(needle) :]
-    return False
+def on_host(clone: Path, *words: str) -> str:
+    """Run a command in a clone, outside the container, that must succeed."""
+    environment = os.environ | {"AWS_SECRET_ACCESS_KEY": PLANTED}
+    for name in ("MAKEFLAGS", "ARGS"):  # what `make test-system` was given is not meant for it
+        environment.pop(name, "")
+    done = subprocess.run(
+        words, cwd=clone, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def compare(a: Trained, b: Trained, *flags: str) -> str:
+    """What `saigen diff` says of two runs."""
+    runs = [str(each.clone / "runs" / each.record["run"]) for each in (a, b)]
+    command = [sys.executable, "-m", "saigen", "diff", *runs, *flags]
+    done = subprocess.run(command, cwd=a.clone, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    return done.stdout
