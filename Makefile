@@ -31,23 +31,29 @@ train: .venv data ## a trained model and its record, from nothing (DVC runs what
 data: .venv ## the snapshot in use, checked against its hashes
 	@$(PYTHON) -m saigen data
 
+verify: .venv data ## try to break the claims, with your own model and data
+	@$(PYTHON) -m saigen verify $(ARGS)
+
 test: .venv data ## the quick tests
 	@$(PYTHON) -m pytest -n auto -q -m "not slow and not system and not faults" $(ARGS)
 
 test-full: .venv data ## every test that needs no service
 	@$(PYTHON) -m pytest -n auto -q -m "not system and not faults" $(ARGS)
 
-test-faults: .venv data ## planted faults that diff and verify must name (not wholly green yet)
+test-faults: .venv data ## planted faults that diff and verify must detect and name
 	@$(PYTHON) -m pytest -n auto -q -m faults $(ARGS)
 
 test-system: .venv ## tests that start real services: a Docker engine, emulated processors (root)
 	@$(PYTHON) -m pytest -q -m system $(ARGS)
 
+doctor: .venv ## this machine against the pins: which claims can be kept here
+	@$(PYTHON) -m saigen doctor || [ $$? = 1 ] # 1: some claims cannot be kept
+
 lint: .venv ## style, types, no hyperparameter in Python, and whether the locks are stale
 	@ruff format --check .
 	@ruff check .
 	@mypy
-	@$(PYTHON) -m saigen.recipe.hidden_defaults src/project src/saigen/training
+	@$(PYTHON) -m saigen.recipe.callables.hidden_defaults src/project src/saigen/training
 	@$(PYTHON) docker/lock_header.py check
 
 format: .venv ## put the code into the one format
@@ -70,4 +76,4 @@ clean: ## remove what can be made again (.venv, caches); runs and data stay
 	rm -rf .venv .saigen .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -path ./.git -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help train data test test-full test-faults test-system lint format lock image shell in-container clean
+.PHONY: help train data verify test test-full test-faults test-system doctor lint format lock image shell in-container clean
