@@ -10,6 +10,8 @@ import time
 import pytest
 from lab import SHORT, wait_for
 
+from saigen.files import write_whole
+
 # Long enough to be met in the middle, with a checkpoint every few steps.
 LONG = (*SHORT, "trainer.max_steps=1500", "trainer.max_epochs=100", "trainer.microbatches=1")
 
@@ -116,3 +118,11 @@ def test_runs_deleted_under_a_run_ends_it_and_the_next_start_begins_anew(fresh, 
     assert "No such file or directory" in attempt.log()
     assert not list(fresh.project.root.glob("runs/*/record.json"))
     assert fresh.train(LONG)["outcome"]["digest"] == expected
+
+
+def test_a_place_that_is_gone_stays_gone(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_whole(tmp_path / "gone/checkpoints/file", b"late")
+    assert not list(tmp_path.iterdir())
+    write_whole(tmp_path / "checkpoints/file", b"in time")
+    assert (tmp_path / "checkpoints/file").read_bytes() == b"in time"

@@ -64,22 +64,22 @@ def test_here_trains_in_the_environment_at_hand_and_the_diff_names_what_differs(
     assert f"packages.{LEFT_OUT}" in [difference["name"] for difference in found["differences"]]
 
 
+def refused_with(made, copy, recorded, other):
+    """What a rerun says of a copy of the run whose record tells of another environment."""
+    shutil.copytree(next((made.root / "runs").glob("*-1")), copy)
+    record = copy / "record.json"
+    record.write_text(re.sub(recorded, other, record.read_text()))
+    return made.refused("rerun", str(copy))
+
+
 def test_a_python_that_cannot_be_had_is_refused_by_name_before_training(made, tmp_path):
-    run = next((made.root / "runs").glob("*-1"))
-    shutil.copytree(run, tmp_path / "run")
-    record = tmp_path / "run/record.json"
-    record.write_text(re.sub(r'"python": "[^"]*"', '"python": "3.11.99"', record.read_text()))
-    told = made.refused("rerun", str(tmp_path / "run"))
+    told = refused_with(made, tmp_path / "run", r'"python": "[^"]*"', '"python": "3.11.99"')
     assert "where:    python 3.11.99 -> " in told
     assert "no Python 3.11.99 was found" in told
 
 
 def test_an_environment_that_no_lock_gives_is_refused_by_name_before_training(made, tmp_path):
-    run = next((made.root / "runs").glob("*-1"))
-    shutil.copytree(run, tmp_path / "run")
-    record = tmp_path / "run/record.json"
-    record.write_text(re.sub(r'"numpy": "[^"]*"', '"numpy": "0.0.1"', record.read_text()))
-    told = made.refused("rerun", str(tmp_path / "run"))
+    told = refused_with(made, tmp_path / "run", r'"numpy": "[^"]*"', '"numpy": "0.0.1"')
     assert "the environment of the run cannot be made any more" in told
     assert "numpy 0.0.1 -> " in told
     assert "its lock gives another one: numpy 0.0.1 -> " in told

@@ -2,9 +2,8 @@
 
 import json
 import sys
-import time
 
-from lab import SHORT
+from lab import SHORT, wait_for
 
 from saigen.training.trace_file import TENSORS, read_tensors
 
@@ -30,13 +29,19 @@ def test_diff_names_the_tensor(prepared_project):
 
 
 def test_a_killed_run_leaves_the_same_rows(lab):
-    overrides = (*SHORT, *DEEP)
-    whole = lab.project.root / "runs" / lab.train(overrides)["run"] / TENSORS
+    rare = ("trainer.max_epochs=100", "tracking.checkpoint_every_steps=60")
+    overrides = (*SHORT, *DEEP, *rare, "trainer.max_steps=300", "tracking.trace_flush_steps=1")
+    runs = lab.project.root / "runs"
+    whole = runs / lab.train(overrides)["run"] / TENSORS
+    before = set(runs.glob(f"*/{TENSORS}"))
     attempt = lab.start((*overrides, "randomness.seed=0"))
-    time.sleep(1.0)
+    wait_for(lambda: set(runs.glob(f"*/{TENSORS}")) - before)
+    (path,) = set(runs.glob(f"*/{TENSORS}")) - before
+    wait_for(lambda: path.stat().st_size > whole.stat().st_size / 3)  # rows after a checkpoint
     attempt.kill()
-    resumed = lab.project.root / "runs" / lab.train((*overrides, "randomness.seed=0"))["run"]
+    assert path.stat().st_size < whole.stat().st_size
+    resumed = runs / lab.train((*overrides, "randomness.seed=0"))["run"]
     assert (resumed / TENSORS).read_bytes() == whole.read_bytes()
     names, rows = read_tensors(resumed)
-    assert rows["tensors"].shape == (40, len(names), 2)
-    assert len(set(rows["tensors"][:, :, 0].ravel().tolist())) > 39 * len(names)
+    assert rows["tensors"].shape == (300, len(names), 2)
+    assert len(set(rows["tensors"][:, :, 0].ravel().tolist())) > 299 * len(names)

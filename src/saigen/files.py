@@ -3,28 +3,21 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 
-def write_whole(path: Path, content: bytes, *, parents: bool = True) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new, never half.
 
-    Temporary name in the same folder, fsync, rename, fsync of the folder (POSIX rename(2)).
-    Without `parents` a folder that is gone stays gone: OSError.
+    Temporary name in the same folder, fsync, rename, fsync of the folder (POSIX rename(2)). Makes
+    the last folder of the path and no other: a place that is gone stays gone (OSError).
     """
-    write_whole_with(path, lambda file: file.write(content), parents=parents)
-
-
-def write_whole_with(path: Path, write: Callable[[BinaryIO], Any], *, parents: bool = True) -> None:
-    """Like `write_whole`, for content that `write` streams into the open file."""
-    if parents:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            write(file)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes 0600; a file should be as readable as the umask lets it be

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load, save
 
 from saigen.digest import digest_bytes, digest_value
-from saigen.files import json_bytes, sync_folder, write_whole
+from saigen.files import sync_folder, write_json, write_whole
 from saigen.refusal import Failure
 
 SCHEMA = 1
@@ -99,15 +99,14 @@ class Checkpoints:
         self.folder.mkdir(exist_ok=True)  # not its parents: a run folder that is gone stays gone
         half.mkdir()
         content = save(state.tensors)
-        write_whole(half / _TENSORS, content, parents=False)
+        write_whole(half / _TENSORS, content)
         body = {
             "schema": SCHEMA,
             "step": state.step,
             "values": state.values,
             "tensors_sha256": digest_bytes(content),
         }
-        values = json_bytes(body | {"digest": digest_value(body)})
-        write_whole(half / _VALUES, values, parents=False)
+        write_json(half / _VALUES, body | {"digest": digest_value(body)})
         whole = self.folder / f"step-{state.step:012d}"
         shutil.rmtree(whole, ignore_errors=True)
         half.replace(whole)

@@ -116,6 +116,9 @@ def train(
     batches = loader.batches(places)
     history = History(folder, monitor=trainer.monitor, resumed_at=first) if folder else None
     weights = Fingerprint(flat.weights, salt=flat.salt)
+    in_depth = None
+    if folder and tracking.trace_depth == "tensor":
+        in_depth = TensorTrace(folder, flat, resumed_at=first)
     trace = folder and Trace(
         folder,
         gradients=Fingerprint(flat.gradients, salt=flat.salt),
@@ -123,10 +126,8 @@ def train(
         sums=sums,
         flush_steps=tracking.trace_flush_steps,
         resumed_at=first,
+        in_depth=in_depth,
     )
-    in_depth = None
-    if folder and tracking.trace_depth == "tensor":
-        in_depth = TensorTrace(folder, flat, resumed_at=first)
     watch = GlobalsWatch(locate=tracking.leak_watch == "locate")
     progress = Progress(
         first=first,
@@ -171,8 +172,6 @@ def train(
                 optimizer_step()
             if trace:
                 trace.add(step, drawn[0], optimizer)
-            if in_depth:
-                in_depth.add(step)
             drawn.popleft()
             done += 1
 
@@ -211,8 +210,6 @@ def train(
             if checkpoints and history and trace and (save or stop):
                 history.flush()
                 trace.flush()
-                if in_depth:
-                    in_depth.flush()
                 checkpoints.save(done, *state.export(), first=trace.sync)
 
     # -- What is left behind --------------------------------------------------------------------
@@ -220,8 +217,6 @@ def train(
         checkpoints.close()
     if history:
         history.close()
-    if in_depth:
-        in_depth.close()
     progress.close()
     if interrupted:
         raise InterruptedAtCheckpoint(done)

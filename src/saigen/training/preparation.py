@@ -120,6 +120,7 @@ def prepare(
     }
     half = out.with_name(f".{out.name}.half")
     shutil.rmtree(half, ignore_errors=True)
+    half.mkdir()
     for name, content in files.items():
         write_whole(half / name, content)
     write_json(half / "manifest.json", manifest)

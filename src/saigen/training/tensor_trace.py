@@ -43,6 +43,5 @@ class TensorTrace:
         self._rows.clear()
 
     def close(self) -> None:
-        """Write what waits."""
-        self.flush()
+        """Close the file."""
         self._file.close()

@@ -18,6 +18,7 @@ from saigen.digest import digest_file
 from saigen.refusal import Failure
 from saigen.training.fingerprint import Fingerprint
 from saigen.training.sums import Sums
+from saigen.training.tensor_trace import TensorTrace
 from saigen.training.trace_file import HEADER_BYTES, NAME, ROW, SCHEMA, read_trace
 
 _CHAINED = ROW.itemsize - 16  # saigen: constant, because a row ends with 16 bytes of chain
@@ -42,12 +43,15 @@ class Trace:
         sums: Sums,
         flush_steps: int,
         resumed_at: int,
+        # saigen: constant, because tracking.trace_depth says who passes one
+        in_depth: TensorTrace | None = None,
     ) -> None:
         """Take the memory that is traced; rows from step `resumed_at` on are cut off."""
         self.path = run / NAME
         self._gradients, self._weights = gradients, weights
         self._state: list[Fingerprint] = []
         self._sums, self._size, device = sums, flush_steps, sums.pair.device
+        self._in_depth = in_depth
         self._rows: list[tuple[Any, ...]] = []
         self._on_host = device.type == "cpu"
         shape = (0 if self._on_host else flush_steps, len(_COLUMNS))
@@ -61,6 +65,8 @@ class Trace:
 
         Raises Failure when rows are written and a loss among them is not finite.
         """
+        if self._in_depth:
+            self._in_depth.add(step)
         if not self._rows:
             self._state = _state(optimizer)  # anew: an optimizer may put other tensors there
         ids = int.from_bytes(hashlib.blake2b(samples.data, digest_size=8).digest(), "little")
@@ -82,6 +88,8 @@ class Trace:
 
     def flush(self) -> None:
         """Write the rows that wait."""
+        if self._in_depth:
+            self._in_depth.flush()
         rows = np.array(self._rows, ROW)
         if not self._on_host and len(rows):
             lanes = self._lanes[: len(rows)].cpu().numpy().view(np.uint64)
@@ -110,6 +118,8 @@ class Trace:
         self.flush()
         self.sync()
         self._file.close()
+        if self._in_depth:
+            self._in_depth.close()
         steps = (self.path.stat().st_size - HEADER_BYTES) // ROW.itemsize
         return {"sha256": digest_file(self.path), "steps": steps}
 

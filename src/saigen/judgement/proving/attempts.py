@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class Attempts:
         if perturbation.times:
             place.reverse_times()
         started = time.monotonic()
-        with _load() if perturbation.load else _quiet():
+        with _load() if perturbation.load else nullcontext():
             for plan in self._plans(perturbation, composition, observe):
                 code = self._run(place, composition, plan, perturbation.environment, log)
         folder = place.run_folder()
@@ -119,8 +119,3 @@ def _load() -> Iterator[None]:
         for process in busy:
             process.kill()
             process.wait()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    yield

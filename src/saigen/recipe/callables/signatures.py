@@ -198,6 +198,7 @@ def _save(found: dict[str, Signature], root: Path) -> None:
     entries = {target: asdict(signature) for target, signature in found.items()}
     kept = {"version": _VERSION, "python": sys.version, "signatures": entries}
     try:
+        (root / CACHE).parent.mkdir(parents=True, exist_ok=True)
         write_json(root / CACHE, kept)
     except OSError:
         return

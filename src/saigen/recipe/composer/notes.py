@@ -38,6 +38,7 @@ class Note:
 def take(root: Path, note: Note) -> None:
     """Keep a note. A folder that cannot be written costs a derivation later."""
     with contextlib.suppress(OSError):
+        _folder(root).mkdir(parents=True, exist_ok=True)
         write_json(_folder(root) / f"{md5(note.yaml)}.json", asdict(note))
 
 
