@@ -8,7 +8,10 @@
 set -eu
 export PYTHONHASHSEED=0
 "$1/bin/python" -I -B >/tmp/imported <<'P'
-import sys, dvc.cli, dvc.repo, hydra, pydantic, pytest, safetensors.torch, torch
+import sys, dvc.cli.parser, dvc.repo, hydra.core.plugins, hypothesis, pydantic, pytest, xdist.plugin
+import safetensors.torch, torch
+dvc.cli.parser.get_main_parser()  # brings every command
+hydra.core.plugins.Plugins.instance()
 files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
 print(*sorted(name for name in files if name and name.startswith("/opt/") and name.endswith(".py")), sep="\n")
 P
