@@ -95,6 +95,13 @@ def test_the_image_that_trained_predicts_what_the_host_predicts(
     assert predicted == on_host(outside.clone, ".venv/bin/saigen", *words)
 
 
+def test_a_run_of_the_container_is_made_again_in_it(built: Built, inside: Trained) -> None:
+    said = built.call("docker/image.sh", "run", "saigen", "rerun", flags=ALONE)
+    assert "environment: as recorded\n" in said
+    assert re.search(r"^identical: \S+ has the outcome of \S+, [0-9a-f]{12}$", said, re.M)
+    assert inside.record["outcome"]["digest"][:12] in said
+
+
 def test_the_tests_pass_in_the_container(
     built: Built, inside: Trained, capsys: pytest.CaptureFixture[str]
 ) -> None:
