@@ -70,6 +70,7 @@ def test_changing_the_init_seed_leaves_the_order():
     assert (order(base) == order(other)).all()
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine with one core
 @pytest.mark.parametrize("workers", [1, 2])
 def test_augmentation_does_not_depend_on_loader_workers(tmp_path, workers):
     from saigen.training.loading import Loader
