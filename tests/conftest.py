@@ -29,6 +29,7 @@ COPIED = (
 os.environ.update(
     {
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        "GOMP_SPINCOUNT": "1000",
         "MKL_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
         "PYTHONHASHSEED": "0",

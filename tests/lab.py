@@ -9,10 +9,14 @@ from pathlib import Path
 
 from zygote import Zygote
 
+from saigen.recipe.composer.compose import compose
+from saigen.training.trace_file import HEADER_BYTES, ROW
+
+STEPS = 40
 SHORT = (
     "trainer.batch_examples=16",
     "trainer.microbatches=8",
-    "trainer.max_steps=40",
+    f"trainer.max_steps={STEPS}",
     "trainer.validate_every_epochs=1",
     "trainer.evaluation_batch_examples=128",
     "tracking.checkpoint_every_steps=5",
@@ -25,18 +29,19 @@ class Lab:
 
     def __init__(self, project, zygote: Zygote) -> None:
         self.project, self.zygote, self.count = project, zygote, 0
+        self._configs: dict[tuple[str, ...], Path] = {}
 
     def start(self, overrides, *, processes: int = 1, workers: int = 0) -> "Attempt":
         self.count += 1
         log = self.project.root / f"log-{self.count}"
         rendezvous = self.project.root / f"rendezvous-{self.count}"
-        argv = [
-            "train",
-            *overrides,
+        layout = (
             f"hardware.processes={processes}",
             f"hardware.loader_workers={workers}",
             "hardware.process_timeout_seconds=30",
-        ]
+        )
+        composed = self._composed((*overrides, *layout))
+        argv = ["train", *overrides, *layout]
         pids = {}
         for rank in range(processes):
             env = {
@@ -45,10 +50,23 @@ class Lab:
                 "LOCAL_RANK": str(rank),
                 "GLOO_SOCKET_IFNAME": "lo",
                 "SAIGEN_RENDEZVOUS": f"file://{rendezvous}",
+                # a fork that has to start again imports torch anew (2 s); so it is refused, by name
+                "SAIGEN_STARTED_AGAIN": "1",
             }
             path = Path(f"{log}-{rank}")
-            pids[self.zygote.start(argv, self.project.root, env, path)] = path
+            pid = self.zygote.start(argv, self.project.root, env, path, composed=composed)
+            pids[pid] = path
         return Attempt(pids)
+
+    def _composed(self, overrides: tuple[str, ...]) -> Path:
+        """The config, composed once for all ranks, as the launcher hands it over."""
+        if overrides not in self._configs:
+            composition = compose(overrides, self.project.root / "conf")
+            held = {"values": composition.values, "overrides": composition.overrides}
+            path = self.project.root / f"composed-{len(self._configs)}"
+            path.write_text(json.dumps(held))
+            self._configs[overrides] = path
+        return self._configs[overrides]
 
     def train(self, overrides, **layout) -> dict:
         """Train to the end; returns the newest record."""
@@ -56,9 +74,29 @@ class Lab:
         assert attempt.codes() == [0] * len(attempt.pids), attempt.log()
         return self.newest()
 
+    def interrupt(
+        self, overrides, *, after: int, rank: int, seconds: float = 0, **layout
+    ) -> "Attempt":
+        """Start, and kill as soon as `after` steps are on disk and `seconds` have passed."""
+        attempt = self.start(overrides, **layout)
+        wait_for(lambda: attempt.ended or self.steps() >= after, every=0.002)
+        time.sleep(seconds)
+        attempt.kill(rank=rank)
+        return attempt
+
     def newest(self) -> dict:
-        records = [json.loads(p.read_text()) for p in self.project.root.glob("runs/*/record.json")]
-        return max(records, key=lambda record: record["circumstances"]["started_at"])
+        """The record that was written last."""
+        written = self.project.root.glob("runs/*/record.json")
+        return json.loads(max(written, key=lambda path: path.stat().st_mtime_ns).read_text())
+
+    def steps(self) -> int:
+        """How many steps of an unfinished run are in its trace."""
+        with contextlib.suppress(ValueError, OSError):
+            record = self.newest()
+            if not record["complete"]:
+                trace = self.project.root / "runs" / record["run"] / "trace.bin"
+                return (trace.stat().st_size - HEADER_BYTES) // ROW.itemsize
+        return 0
 
 
 class Attempt:
@@ -73,12 +111,15 @@ class Attempt:
         except (OSError, ValueError):
             return None
 
+    @property
+    def ended(self) -> bool:
+        return None not in [self.code(path) for path in self.pids.values()]
+
     def codes(self, timeout: float = 120) -> list[int]:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            codes = [self.code(path) for path in self.pids.values()]
-            if None not in codes:
-                return codes
+            if self.ended:
+                return [int(self.code(path)) for path in self.pids.values()]
             time.sleep(0.01)
         raise AssertionError(f"still running after {timeout} s: {self.log()}")
 
@@ -94,8 +135,8 @@ class Attempt:
         return "\n".join(path.read_text() for path in self.pids.values() if path.exists())
 
 
-def wait_for(condition, seconds: float = 90) -> None:
+def wait_for(condition, seconds: float = 90, every: float = 0.02) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
+        time.sleep(every)

@@ -2,7 +2,8 @@
 
 A process of its own, so that nothing of the test runner (threads, an autograd engine) is forked.
 Reads one JSON object a line: argv (or the plan of saigen.judgement.proving.perturbed), cwd, env,
-log, and whether saigen is imported anew, from cwd; answers with the child's pid.
+log, whether saigen is imported anew, from cwd, and a file with the composed config, if there is
+one to hand over; answers with the child's pid.
 """
 
 import json
@@ -28,11 +29,19 @@ class Zygote:
         )
 
     def start(
-        self, argv: list[str], cwd: Path, env: dict[str, str], log: Path, *, plan=None, anew=False
+        self,
+        argv: list[str],
+        cwd: Path,
+        env: dict[str, str],
+        log: Path,
+        *,
+        plan=None,
+        anew=False,
+        composed: Path | None = None,
     ) -> int:
         """Fork a verb; returns its pid. Its code comes to log.code when it ends."""
         request = {"argv": argv, "cwd": str(cwd), "env": env, "log": str(log)}
-        request |= {"plan": plan, "anew": anew}
+        request |= {"plan": plan, "anew": anew, "composed": composed and str(composed)}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")
@@ -53,6 +62,8 @@ def _child(request: dict) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(request["cwd"])
     os.environ.update(request["env"])
+    if request["composed"]:
+        os.environ["SAIGEN_COMPOSED"] = str(os.open(request["composed"], os.O_RDONLY))
     plan, argv = request["plan"], request["argv"]
     command = (
         ["saigen.judgement.proving.perturbed", json.dumps(plan)] if plan else ["saigen", *argv]
@@ -80,6 +91,7 @@ def _child(request: dict) -> None:
 
 
 def _serve() -> None:
+    import hydra.utils  # noqa: F401
     import torch
 
     import saigen.cli
