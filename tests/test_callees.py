@@ -252,7 +252,7 @@ def test_a_config_of_an_older_template_is_told_the_value_that_keeps_what_was() -
 
 
 def test_the_values_that_keep_what_was_belong_to_keys_of_the_schema() -> None:
-    from saigen.recipe.composer.keys import schema_keys
+    from saigen.recipe.composer.mistakes import schema_fields
     from saigen.recipe.schema import NEWER_KEYS
 
-    assert set(NEWER_KEYS) <= set(schema_keys())
+    assert set(NEWER_KEYS) <= set(dict(schema_fields()))

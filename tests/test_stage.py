@@ -12,7 +12,7 @@ from conf_project import ROOT
 
 from saigen.recipe.callables.signatures import CACHE
 from saigen.recipe.composer.compose import compose
-from saigen.recipe.composer.machine import leaves
+from saigen.recipe.composer.keys import leaves
 from saigen.recipe.schema import CIRCUMSTANCES
 
 DVC = str(Path(sys.executable).parent / "dvc")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from saigen.digest import digest_tree
+from saigen.recipe.composer.keys import value_at
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +71,7 @@ def moved(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
     causes = [
         words.format(a=_word(old), b=_word(new))
         for key, words in _CAUSES
-        if (old := _at(a, key)) != (new := _at(b, key)) and None not in (old, new)
+        if (old := value_at(a, key)) != (new := value_at(b, key)) and not {None, ...} & {old, new}
     ]
     unknown = "nothing that is recorded differs; the processor itself, or what runs below it"
     return f"{_listed(names)}: {', or '.join(causes) or unknown}"
@@ -111,13 +112,6 @@ def _deterministic() -> Iterator[None]:
     finally:
         torch._C._set_deterministic_algorithms(kept)
         cudnn.benchmark, cudnn.deterministic = kept_cudnn
-
-
-def _at(layer: Mapping[str, Any], key: str) -> Any:
-    value: Any = layer
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
 
 
 def _word(value: Any) -> str:

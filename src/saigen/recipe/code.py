@@ -40,11 +40,17 @@ def git_state(root: Path) -> dict[str, Any]:
     }
 
 
-def _git(root: Path, *arguments: str) -> str | None:
+def git(root: Path, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
+    """What git answers; where there is no git, that it failed."""
+    command = ["git", *arguments]
     try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=root, capture_output=True, check=True, stdin=subprocess.DEVNULL
+        return subprocess.run(
+            command, cwd=root, capture_output=True, check=False, stdin=subprocess.DEVNULL
         )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.decode(errors="surrogateescape")
+    except OSError as error:
+        return subprocess.CompletedProcess(command, 127, b"", str(error).encode())
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    done = git(root, *arguments)
+    return None if done.returncode else done.stdout.decode(errors="surrogateescape")

@@ -102,13 +102,12 @@ def machine() -> dict[str, Any]:
 
 def _container() -> dict[str, str] | str:
     """The image as the image's own start tells it; `none` on a host."""
-    names = ("SAIGEN_IMAGE_ID", "SAIGEN_IMAGE_DIGEST", "SAIGEN_IMAGE_COMMIT", "SAIGEN_IMAGE_LOCK")
+    if os.environ.get("SAIGEN_ENVIRONMENT") != "container":
+        return "none"
     told = {
-        n.removeprefix("SAIGEN_IMAGE_").lower(): os.environ[n] for n in names if n in os.environ
+        n: os.environ.get(f"SAIGEN_IMAGE_{n}".upper()) for n in ("id", "digest", "commit", "lock")
     }
-    if os.environ.get("SAIGEN_ENVIRONMENT") == "container":
-        return told or {"id": "unknown"}
-    return "none"
+    return {name: value for name, value in told.items() if value is not None} or {"id": "unknown"}
 
 
 def _os_name() -> str:

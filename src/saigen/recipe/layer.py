@@ -1,10 +1,16 @@
-"""A layer of a recipe: what goes into a run, and the digest that names it."""
+"""The layers of a recipe: what goes into a run, and the digest that names it.
 
+Code and environment have to be looked up, in files of their own; the other four are told here.
+"""
+
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from saigen.digest import digest_tree, digest_value
+from saigen.recipe.composer.keys import value_at
+from saigen.recipe.schema import CIRCUMSTANCES, Config
 
 # The order in which one looks for a difference.
 LAYERS = ("data", "config", "code", "environment", "randomness", "distribution")
@@ -34,3 +40,46 @@ def recipe_entry(layers: tuple[Layer, ...]) -> dict[str, Any]:
         "digest": digest_tree(digests),
         "layers": {layer.name: layer.entry() for layer in layers},
     }
+
+
+def of_data(manifest: Mapping[str, Any]) -> Layer:
+    """What is really read, not what was meant to be: the manifest of prepared/, whose files were
+    just checked against it.
+    """
+    content = {name: manifest[name] for name in ("snapshot", "rows")}
+    return Layer("data", {**content, "prepared": manifest["files"]})
+
+
+def of_config(values: Mapping[str, Any]) -> Layer:
+    """Every value that can move a bit: the resolved config without what is a circumstance."""
+    kept = copy.deepcopy(dict(values))
+    for key in CIRCUMSTANCES:
+        parent, _, last = key.rpartition(".")
+        (value_at(kept, parent) if parent else kept).pop(last)
+    return Layer("config", {"values": kept})
+
+
+def of_randomness(config: Config, scheme: str) -> Layer:
+    """Which numbers the streams give: seeds by stream, the scheme that turns them into numbers,
+    and the interpreter's hash seed.
+    """
+    content = {
+        "scheme": scheme,
+        "seeds": dict(sorted(config.randomness.streams.items())),
+        "python_hash_seed": config.agreement.python_hash_seed,
+    }
+    return Layer("randomness", content)
+
+
+def of_distribution(config: Config) -> Layer:
+    """How the sum behind one update is split, in logic: under the fixed tree the number of
+    processes is a circumstance, else it counts.
+    """
+    trainer, reduction = config.trainer, config.agreement.reduction
+    content = {
+        "reduction": reduction,
+        "microbatches": trainer.microbatches,
+        "microbatch_examples": trainer.batch_examples // trainer.microbatches,
+        "processes": config.hardware.processes if reduction == "allreduce" else "any",
+    }
+    return Layer("distribution", content)

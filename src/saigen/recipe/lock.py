@@ -18,8 +18,6 @@ from saigen.refusal import Refusal
 
 _LOCKED = re.compile(r"^([a-z0-9][a-z0-9.-]*)==(\S+)", re.MULTILINE)
 _TOOLS = frozenset({"pip", "saigen"})  # they may be there; neither enters a number
-
-
 _SHOWN = 12  # differences in a refusal; the record of a run under `warn` has them all
 
 
@@ -58,20 +56,18 @@ def hold_to_lock(root: Path, policy: Literal["refuse", "warn"]) -> Drift:
 @functools.cache
 def _held(root: Path, policy: str) -> Drift:
     found = drift(root)
-    if found.lines and policy == "warn" and os.environ.get("RANK", "0") == "0":
-        print(
-            f"warning: the environment is not the one that is locked, which is recorded: "
-            f"{found.words()}; to mend it: {mend()}",
-            file=sys.stderr,
-        )
-    elif found.lines and policy == "refuse":
+    what = "the environment is not the one that is locked"
+    if found.lines and policy == "refuse":
         raise Refusal(
-            "the environment is not the one that is locked",
+            what,
             where=sys.prefix,
             expected=f"exactly what {lock_file(root).relative_to(root)} lists",
             got=found.words(),
             fix=f"{mend()}; agreement.environment_drift=warn takes it as it is and records it",
         )
+    if found.lines and os.environ.get("RANK", "0") == "0":
+        told = f"{what}, which is recorded: {found.words()}; to mend it: {mend()}"
+        print(f"warning: {told}", file=sys.stderr)
     return found
 
 
@@ -81,10 +77,7 @@ def drift(root: Path) -> Drift:
     if not lock.is_file():
         return Drift((f"there is no {lock.relative_to(root)} to compare it with (make lock)",))
     versions = version_differences(locked_versions(lock), installed_versions(packages))
-    if os.environ.get("SAIGEN_ENVIRONMENT") == "container":
-        files = wrong_sizes(packages)
-    else:
-        files = changed_files(packages, Path(sys.prefix))
+    files = wrong_sizes(packages) if _in_image() else changed_files(packages, Path(sys.prefix))
     return Drift(tuple(versions), tuple(files))
 
 
@@ -117,24 +110,24 @@ def version_differences(locked: dict[str, str], installed: dict[str, list[str]])
 
 
 def lock_file(root: Path) -> Path:
-    """The lock that what is installed is held to."""
-    return root / f"docker/lock-{_variant()}.txt"
-
-
-def _variant() -> str:
     """The lock that this environment was made from; of a foreign one, what torch it has."""
     try:
-        return (Path(sys.prefix) / ".base").read_text(encoding="utf-8").split()[0]
+        variant = (Path(sys.prefix) / ".base").read_text(encoding="utf-8").split()[0]
     except (OSError, IndexError):
-        versions = installed_versions(Path(sysconfig.get_path("purelib")))
-        return "cuda" if versions.get("torch") and "+cpu" not in versions["torch"][0] else "cpu"
+        versions = installed_versions(Path(sysconfig.get_path("purelib"))).get("torch", ["+cpu"])
+        variant = "cpu" if "+cpu" in versions[0] else "cuda"
+    return root / f"docker/lock-{variant}.txt"
 
 
 def mend() -> str:
     """The command that makes the environment what the lock says."""
-    if os.environ.get("SAIGEN_ENVIRONMENT") == "container":
+    if _in_image():
         return "make image"
     return "rm -rf .venv && make .venv (a lock that should change: make lock)"
+
+
+def _in_image() -> bool:
+    return os.environ.get("SAIGEN_ENVIRONMENT") == "container"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ setting makes it equal, and every optimizer that takes it outside a fused kernel
 """
 
 from saigen.recipe.composer.origins import Where
-from saigen.recipe.schema import Agreement, Config
+from saigen.recipe.schema import Config
 from saigen.refusal import Refusal
 
 # instruction_set, mkl_branch, onednn_instruction_set
@@ -20,7 +20,7 @@ def refuse_unportable(config: Config, where: Where) -> None:
     """Raise Refusal where a config asks for `portable` and for what it cannot hold."""
     if config.agreement.name != "portable":
         return
-    _refuse_profile(config.agreement, where)
+    _refuse_profile(config, where)
     _refuse_optimizer(config, where)
     for key, value, wanted, why in (
         ("hardware.device", config.hardware.device, "cpu", "it is about processors"),
@@ -36,39 +36,34 @@ def refuse_unportable(config: Config, where: Where) -> None:
             )
 
 
-def _refuse_profile(agreement: Agreement, where: Where) -> None:
-    chosen = tuple(getattr(agreement, key) for key in _KEYS)
-    if chosen in _PROFILES:
-        return
-    near = max(_PROFILES, key=lambda p: sum(a == b for a, b in zip(p, chosen, strict=True)))
-    key = next(k for k, a, b in zip(_KEYS, near, chosen, strict=True) if a != b)
-    raise Refusal(
-        "these instruction sets do not give the same bits on every processor",
-        where=where(f"agreement.{key}"),
-        expected=" or ".join(", ".join(profile) for profile in _PROFILES)
-        + f" ({', '.join(_KEYS)})",
-        got=", ".join(chosen),
-        fix="take conf/agreement/portable.yaml as it is, or agreement=exact",
-    )
+def _refuse_profile(config: Config, where: Where) -> None:
+    chosen = tuple(getattr(config.agreement, key) for key in _KEYS)
+    wrong = [[k for k, a, b in zip(_KEYS, p, chosen, strict=True) if a != b] for p in _PROFILES]
+    if [] not in wrong:
+        profiles = " or ".join(", ".join(profile) for profile in _PROFILES)
+        raise Refusal(
+            "these instruction sets do not give the same bits on every processor",
+            where=where(f"agreement.{min(wrong, key=len)[0]}"),
+            expected=f"{profiles} ({', '.join(_KEYS)})",
+            got=", ".join(chosen),
+            fix="take conf/agreement/portable.yaml as it is, or agreement=exact",
+        )
 
 
 def _refuse_optimizer(config: Config, where: Where) -> None:
-    name = config.optimizer.target.rpartition(".")[2]
+    library, _, name = config.optimizer.target.rpartition(".")
     fused = config.optimizer.arguments.get("fused") is True
-    if not config.optimizer.target.startswith("torch.optim."):
-        return
-    if name in _NEVER_SAFE:
-        key, expected = "optimizer._target_", "SGD, or a fused Adam, AdamW or Adagrad"
-        fix = "optimizer=adamw or optimizer=sgd, or agreement=exact"
-    elif name in _SAFE_IF_FUSED and not fused:
+    key, expected = "optimizer._target_", "SGD, or a fused Adam, AdamW or Adagrad"
+    fix = "optimizer=adamw or optimizer=sgd, or agreement=exact"
+    if name in _SAFE_IF_FUSED:
         key, expected = "optimizer.fused", f"true: the fused {name} rounds its square root itself"
         fix = "optimizer.fused=true optimizer.foreach=false, or agreement=exact"
-    else:
-        return
-    raise Refusal(
-        f"{name} takes float32 square roots that differ between makers of processors",
-        where=where(key),
-        expected=expected,
-        got=f"{config.optimizer.target}{'' if fused else ', not fused'}",
-        fix=fix,
-    )
+    unsafe = name in _NEVER_SAFE or (name in _SAFE_IF_FUSED and not fused)
+    if unsafe and f"{library}.".startswith("torch.optim."):
+        raise Refusal(
+            f"{name} takes float32 square roots that differ between makers of processors",
+            where=where(key),
+            expected=expected,
+            got=f"{config.optimizer.target}{'' if fused else ', not fused'}",
+            fix=fix,
+        )

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 Count = Annotated[int, Field(ge=1)]
-CountOrNone = Annotated[int, Field(ge=1)] | None
 NonNegative = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**64)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -85,7 +84,7 @@ class Trainer(Section):
     """How long, in which batches, and which weights are kept."""
 
     max_epochs: Count = Field(description="passes over the training split")
-    max_steps: CountOrNone = Field(description="stop after this many steps; null: no limit")
+    max_steps: Count | None = Field(description="stop after this many steps; null: no limit")
     batch_examples: Count = Field(description="examples behind one update, over all processes")
     microbatches: Count = Field(description="fixed slices of the batch")
     evaluation_batch_examples: Count = Field(description="examples behind one evaluation pass")
@@ -100,7 +99,7 @@ class Trainer(Section):
     keep_weights: Literal["best", "last"] = Field(
         description="the weights of the best validation (ties: the earliest), or the last"
     )
-    stop_after_validations: CountOrNone = Field(
+    stop_after_validations: Count | None = Field(
         description="stop after this many validations without improvement; null: never"
     )
 

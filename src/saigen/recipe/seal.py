@@ -10,6 +10,7 @@ In the image the content is held by the image's digest, so that only sizes are c
 """
 
 import base64
+import contextlib
 import csv
 import hashlib
 import json
@@ -24,7 +25,7 @@ from saigen.files import write_whole
 NAME = ".sealed"
 _SKIPPED = ("/tests/", "/test/", "__pycache__/", "/include/")
 
-Stat = tuple[int, int, int]  # bytes, mtime in ns, ctime in ns; (-1, 0, 0) when there is no file
+Stat = list[int]  # bytes, mtime in ns, ctime in ns; [-1, 0, 0] when there is no file
 
 
 @dataclass(frozen=True)
@@ -42,54 +43,36 @@ class Replaced:
         return f"{self.distribution}: {self.path} {what}"
 
 
-@dataclass(frozen=True)
-class Sealed:
-    """What a full look found: `files` by path in site-packages, `records` by distribution."""
-
-    installation: str  # the stamp of the installation that was looked at
-    files: dict[str, Stat]
-    records: dict[str, str]  # digest of the paths and hashes that RECORD lists
-
-    def text(self) -> str:
-        """As the seal stands in a file."""
-        return json.dumps([self.installation, self.files, self.records])
-
-    @classmethod
-    def read(cls, path: Path) -> "Sealed | None":
-        """The seal in a file; None when there is none, or none that can be read."""
-        try:
-            installation, files, records = json.loads(path.read_text(encoding="utf-8"))
-            return cls(installation, {name: (*stat,) for name, stat in files.items()}, records)
-        except (OSError, ValueError, TypeError, AttributeError):
-            return None
-
-
 def changed_files(packages: Path, prefix: Path) -> list[Replaced]:
     """Each file, or distribution, that is no longer what was installed.
 
     `packages` is site-packages, `prefix` the environment that keeps the seal. Takes seconds the
     first time after an installation and some 50 ms afterwards.
     """
-    seal, stamp = prefix / NAME, _stamp(prefix)
-    before = Sealed.read(seal)
-    if before is None or before.installation != stamp:
-        before = None
-    elif not (moved := _moved(packages, before)):
+    stamp = _stamp(prefix)
+    stats, sealed = _read(prefix / NAME, stamp)
+    moved = {name for name, stat in stats.items() if _stat(f"{packages}/{name}") != stat}
+    if stats and not moved:
         return []
-    records = {path.parent.name: path for path in packages.glob("*.dist-info/RECORD")}
-    digests = {name: _record_digest(path) for name, path in records.items()}
     found: list[Replaced] = []
     files: dict[str, Stat] = {}
-    for name, path in records.items():
-        if before is not None and before.records.get(name, digests[name]) != digests[name]:
-            found.append(_replaced(packages, path, f"{name}/RECORD"))
-        for file, expected, _ in _listed(path):
-            files[file] = _stat(packages / file)
-            if (before is None or file in moved) and not _holds(packages / file, expected):
-                found.append(_replaced(packages, path, file))
-        files[f"{name}/RECORD"] = _stat(path)
+    records: dict[str, str] = {}
+    for record in packages.glob("*.dist-info/RECORD"):
+        name = f"{record.parent.name}/RECORD"
+        listed = sorted(_listed(record))
+        # of paths and hashes, in any order; who installed it and how is left out
+        records[name] = digest_value(listed)
+        wrong = [name] if sealed.get(name, records[name]) != records[name] else []
+        wrong += [
+            file
+            for file, expected, _ in listed
+            if (not stats or file in moved) and not _holds(packages / file, expected)
+        ]
+        found += [_replaced(packages, record, file) for file in wrong]
+        files |= {file: _stat(f"{packages}/{file}") for file in (name, *(f for f, _, _ in listed))}
     if not found:
-        _keep(seal, Sealed(stamp, files, digests))
+        with contextlib.suppress(OSError):  # what cannot be written is looked at in full each time
+            write_whole(prefix / NAME, json.dumps([stamp, files, records]).encode())
     return found
 
 
@@ -99,8 +82,17 @@ def wrong_sizes(packages: Path) -> list[Replaced]:
         _replaced(packages, record, file)
         for record in packages.glob("*.dist-info/RECORD")
         for file, _, size in _listed(record)
-        if _stat(packages / file)[0] != size
+        if _stat(f"{packages}/{file}")[0] != size
     ]
+
+
+def _read(seal: Path, stamp: str) -> tuple[dict[str, Stat], dict[str, str]]:
+    """What the seal of this installation holds: files and the digests of RECORDs, by path."""
+    try:
+        installation, stats, records = json.loads(seal.read_text(encoding="utf-8"))
+        return (dict(stats), dict(records)) if installation == stamp else ({}, {})
+    except (OSError, ValueError, TypeError):
+        return {}, {}
 
 
 def _stamp(prefix: Path) -> str:
@@ -109,17 +101,12 @@ def _stamp(prefix: Path) -> str:
     return f"{mark.read_text(encoding='utf-8')} {mark.stat().st_mtime_ns}" if mark.is_file() else ""
 
 
-def _moved(packages: Path, seal: Sealed) -> set[str]:
-    root = f"{packages}/"
-    return {name for name, stat in seal.files.items() if _stat(root + name) != stat}
-
-
-def _stat(path: str | Path) -> Stat:
+def _stat(path: str) -> Stat:
     try:
         found = os.stat(path)  # noqa: PTH116 - a Path a file would double the time of a start
     except OSError:
-        return (-1, 0, 0)
-    return (found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        return [-1, 0, 0]
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def _replaced(packages: Path, record: Path, file: str) -> Replaced:
@@ -137,11 +124,6 @@ def _listed(record: Path) -> Iterator[tuple[str, str, int]]:
                 yield path, expected, int(size)
 
 
-def _record_digest(record: Path) -> str:
-    """Digest of what RECORD lists, in any order; who installed it and how is left out."""
-    return digest_value(sorted(_listed(record)))
-
-
 def _holds(path: Path, expected: str) -> bool:
     """Whether a file has the hash that RECORD gives it (`sha256=` and unpadded base64)."""
     algorithm, _, text = expected.partition("=")
@@ -151,10 +133,3 @@ def _holds(path: Path, expected: str) -> bool:
     except OSError:
         return False
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == text
-
-
-def _keep(path: Path, seal: Sealed) -> None:
-    try:
-        write_whole(path, seal.text().encode())
-    except OSError:
-        return  # an environment that cannot be written is looked at in full each time

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from saigen.recipe.composer.names import nearest
+from saigen.recipe.composer.keys import nearest
 from saigen.refusal import Refusal
 
 PYPROJECT = "pyproject.toml"
@@ -88,13 +88,13 @@ def _module(path: list[str], target: str, allowed: tuple[str, ...], where: str) 
     # `torch.nn.modules.os` is an attribute that happens to be a module: not importable by name
     try:
         return sys.modules[name] if name in sys.modules else importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and not f"{name}.".startswith(f"{error.name}."):
-            raise _refusal(target, allowed, where, f"{name} needs {error.name!r}") from error
-        raise _refusal(target, allowed, where, f"there is no module {error.name!r}") from error
     except Exception as error:
-        got = f"importing {name} raises {type(error).__name__}: {error}"
-        raise _refusal(target, allowed, where, got) from error
+        reason = f"importing {name} raises {type(error).__name__}: {error}"
+        if isinstance(error, ModuleNotFoundError):
+            itself = error.name is None or f"{name}.".startswith(f"{error.name}.")
+            there_is = "there is no module" if itself else f"{name} needs"
+            reason = f"{there_is} {error.name!r}"
+        raise _refusal(target, allowed, where, reason) from error
 
 
 def _within(module: str, allowed: tuple[str, ...]) -> bool:

@@ -10,14 +10,15 @@ change what is called, and guard by a list of forbidden names where we have one 
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from saigen.recipe.callables.allowlist import allowed_modules, resolve
-from saigen.recipe.callables.parameter_types import accepts, words
+from saigen.recipe.callables.names import ranged, refuse_two_units, unread
+from saigen.recipe.callables.parameter_types import accepts, unbounded, words
 from saigen.recipe.callables.signatures import Parameter, Signature, signatures
-from saigen.recipe.composer.names import nearest, refuse_range, refuse_two_units
+from saigen.recipe.composer.keys import walk
 from saigen.recipe.schema import Call
 from saigen.refusal import Refusal
 
@@ -48,10 +49,15 @@ def instantiate(call: Call, **runtime: Any) -> Any:
 
 def function(call: Call) -> Callable[..., Any]:
     """The target with the arguments of YAML bound, to be called again and again."""
-    allowed = allowed_modules(Path.cwd())
-    arguments = {key: _built(value, allowed) for key, value in call.arguments.items()}
-    places = arguments.pop(ARGS, [])
-    return functools.partial(resolve(call.target, allowed, TARGET), *places, **arguments)
+    return _bound(call.target, call.arguments, allowed_modules(Path.cwd()))
+
+
+def _bound(
+    target: str, arguments: Mapping[str, Any], allowed: tuple[str, ...]
+) -> Callable[..., Any]:
+    built = {key: _built(value, allowed) for key, value in arguments.items() if key != TARGET}
+    places = built.pop(ARGS, [])
+    return functools.partial(resolve(target, allowed, TARGET), *places, **built)
 
 
 def _built(value: Any, allowed: tuple[str, ...]) -> Any:
@@ -59,11 +65,9 @@ def _built(value: Any, allowed: tuple[str, ...]) -> Any:
         return [_built(item, allowed) for item in value]
     if not isinstance(value, Mapping):
         return value
-    built = {key: _built(item, allowed) for key, item in value.items() if key != TARGET}
-    if TARGET not in value:
-        return built
-    places = built.pop(ARGS, [])
-    return resolve(value[TARGET], allowed, TARGET)(*places, **built)
+    if TARGET in value:
+        return _bound(value[TARGET], value, allowed)()
+    return {key: _built(item, allowed) for key, item in value.items()}
 
 
 def check_calls(values: Mapping[str, Any], where: Where, root: Path) -> None:
@@ -71,7 +75,7 @@ def check_calls(values: Mapping[str, Any], where: Where, root: Path) -> None:
 
     `where` tells file and line of a key. All targets are checked before one is imported.
     """
-    nodes = dict(find_calls(values))
+    nodes = {k: v for k, v in walk(values) if isinstance(v, Mapping) and TARGET in v}
     targets = [(f"{key}.{TARGET}", node[TARGET]) for key, node in nodes.items()]
     try:
         found = signatures(targets, root)
@@ -82,64 +86,61 @@ def check_calls(values: Mapping[str, Any], where: Where, root: Path) -> None:
         _check(key, node, found[node[TARGET]], where)
 
 
-def find_calls(value: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every node with a `_target_`, by its full key, outer ones first."""
-    if isinstance(value, Mapping):
-        if TARGET in value:
-            yield key, dict(value)
-        for name, item in value.items():
-            yield from find_calls(item, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from find_calls(item, f"{key}.{index}")
-
-
-def _check(key: str, node: dict[str, Any], signature: Signature, where: Where) -> None:
+def _check(key: str, node: Mapping[str, Any], signature: Signature, where: Where) -> None:
     given = {name: value for name, value in node.items() if name not in (TARGET, ARGS)}
-    named = signature.named()
-    supplied = SUPPLIED.get(key, {})
-    _refuse_open_end(key, signature, where)
-    _check_places(key, node, signature, where)
-    if wrong := [name for name in given if name not in named or name in supplied]:
-        raise _unknown(f"{key}.{wrong[0]}", wrong[0], signature, supplied, where)
+    target, named, supplied = signature.target, signature.named(), SUPPLIED.get(key, {})
+    for open_end in signature.of_kind("VAR_KEYWORD"):
+        raise Refusal(
+            f"{target} takes **{open_end.name}, so nobody can tell whether all is stated",
+            where=where(f"{key}.{TARGET}"),
+            expected="a callable that names every parameter",
+            got=f"{target}(..., **{open_end.name})",
+            fix=f"write a function in src/project that calls {target} and names each parameter",
+        )
+    _check_places(key, node.get(ARGS), signature, where)
+    for name in (name for name in given if name not in named or name in supplied):
+        refusal = unread(
+            f"{key}.{name}", given[name], [n for n in named if n not in supplied], where, target
+        )
+        if name in supplied:
+            refusal.got = f"supplied at run time: {supplied[name]}"
+            refusal.fix = f"delete {key}.{name}"
+        elif name.startswith("_") and name.endswith("_"):
+            refusal.got = f"{name}, a key of Hydra's instantiate, which is not used here"
+            refusal.fix = f"delete {key}.{name}; what it does belongs in a function in src/project"
+        raise refusal
     if lost := [name for name in supplied if name not in named]:
         raise Refusal(
-            f"{signature.target} takes no {lost[0]!r}, which {key} is called with",
+            f"{target} takes no {lost[0]!r}, which {key} is called with",
             where=where(f"{key}.{TARGET}"),
             expected=f"a parameter {lost[0]!r}: {supplied[lost[0]]}",
             got=f"parameters {', '.join(named) or 'none'}",
             fix=f"add the parameter, or name another callable for {key}",
         )
     if missing := [p for name, p in named.items() if name not in given and name not in supplied]:
-        raise _missing(key, missing, signature, where)
+        raise _missing(key, missing, target, where)
     refuse_two_units(key, given, where)
     for name, value in given.items():
-        _check_value(f"{key}.{name}", value, named[name], signature, where)
+        kind = ranged(name, named[name].type)
+        if not accepts(kind, value):
+            fits = accepts(unbounded(kind), value)
+            raise Refusal(
+                f"{key}.{name} is {'out of range' if fits else 'of the wrong kind'} for {target}",
+                where=where(f"{key}.{name}"),
+                expected=words(kind),
+                got=repr(value),
+                fix=f"give {key}.{name} such a value: {words(kind)}",
+            )
 
 
-def _check_value(
-    key: str, value: Any, parameter: Parameter, signature: Signature, where: Where
-) -> None:
-    if not accepts(parameter.type, value):
-        raise Refusal(
-            f"{key} is of the wrong kind for {signature.target}",
-            where=where(key),
-            expected=words(parameter.type),
-            got=repr(value),
-            fix=f"give {key} a value of that kind",
-        )
-    refuse_range(key, value, where)
-
-
-def _check_places(key: str, node: dict[str, Any], signature: Signature, where: Where) -> None:
+def _check_places(key: str, given: Any, signature: Signature, where: Where) -> None:
     """Arguments without a name: stated under `_args_`, as many as there are places."""
     fixed, rest = signature.of_kind("POSITIONAL_ONLY"), signature.of_kind("VAR_POSITIONAL")
-    given = node.get(ARGS)
     if not fixed and not rest and given is None:
         return
     names = ", ".join(f"{p.name}{f' = {p.shown}' if p.shown else ''}" for p in (*fixed, *rest))
-    good = isinstance(given, list) and (fixed or rest) and len(given) >= len(fixed)
-    if good and isinstance(given, list) and (rest or len(given) == len(fixed)):
+    count = len(given) if names and isinstance(given, list) else -1
+    if count == len(fixed) or (rest and count > len(fixed)):
         return
     raise Refusal(
         f"{signature.target} and {key}.{ARGS} do not agree on the arguments without a name",
@@ -150,48 +151,14 @@ def _check_places(key: str, node: dict[str, Any], signature: Signature, where: W
     )
 
 
-def _refuse_open_end(key: str, signature: Signature, where: Where) -> None:
-    if not (open_end := signature.of_kind("VAR_KEYWORD")):
-        return
-    target, name = signature.target, open_end[0].name
-    raise Refusal(
-        f"{target} takes **{name}, so nobody can tell whether all is stated",
-        where=where(f"{key}.{TARGET}"),
-        expected="a callable that names every parameter",
-        got=f"{target}(..., **{name})",
-        fix=f"write a function in src/project that calls {target} and names each parameter",
-    )
-
-
-def _unknown(
-    key: str, name: str, signature: Signature, supplied: Mapping[str, str], where: Where
-) -> Refusal:
-    known = [known for known in signature.named() if known not in supplied]
-    if name in supplied:
-        got, fix = f"supplied at run time: {supplied[name]}", f"delete {key}"
-    elif name.startswith("_") and name.endswith("_"):
-        got = f"{name}, a key of Hydra's instantiate, which is not used here"
-        fix = f"delete {key}; what it does belongs into a function in src/project"
-    else:
-        near = nearest(name, known)
-        got, fix = name, f"write {near!r} instead" if near else f"delete {key}"
-    return Refusal(
-        f"{key} is read by nothing: {signature.target} has no such parameter to state",
-        where=where(key),
-        expected=f"one of {', '.join(known)}" if known else "no parameter",
-        got=got,
-        fix=fix,
-    )
-
-
-def _missing(key: str, missing: list[Parameter], signature: Signature, where: Where) -> Refusal:
+def _missing(key: str, missing: list[Parameter], target: str, where: Where) -> Refusal:
     lines = [f"{p.name}: {p.default if p.default is not None else '...'}" for p in missing]
-    inherited = [f"{p.name} = {p.shown}" for p in missing if not p.required]
-    needed = [f"{p.name} (no default)" for p in missing if p.required]
+    inherited = [f"{p.name} = {p.shown}" for p in missing if p.shown]
+    needed = [f"{p.name} (no default)" for p in missing if not p.shown]
     return Refusal(
-        f"{key}.{missing[0].name} is not stated: {signature.target} would choose in silence",
+        f"{key}.{missing[0].name} is not stated: {target} would choose in silence",
         where=where(f"{key}.{missing[0].name}"),
-        expected=f"every parameter of {signature.target} in YAML",
+        expected=f"every parameter of {target} in YAML",
         got=f"nothing for {', '.join(inherited + needed)}",
         fix=f"add under {key}:\n" + "\n".join(f"    {line}" for line in lines),
     )

@@ -5,7 +5,9 @@ has no word in YAML (a tensor, a module) is ``["object"]``: only a node with a `
 one. ``["any"]`` stands where nothing is annotated, or where the annotation says nothing.
 """
 
+import contextlib
 import inspect
+import operator
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -15,56 +17,48 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 Type = list[Any]
 
 _PLAIN = {bool: "bool", int: "int", float: "float", str: "str", type(None): "null", None: "null"}
-_SEQUENCES = (list, Sequence, Collection, Iterable)
+_LISTS = (list, tuple, Sequence, Collection, Iterable)
 _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
 def type_of(annotation: Any, scope: dict[str, Any]) -> Type:
     """The type that an annotation states; `scope` resolves annotations that are text."""
-    if isinstance(annotation, str):
-        annotation = _evaluated(annotation, scope)
     if isinstance(annotation, typing.ForwardRef):
-        annotation = _evaluated(annotation.__forward_arg__, scope)
-    if isinstance(annotation, type | type(None)) and annotation in _PLAIN:
+        annotation = annotation.__forward_arg__
+    if isinstance(annotation, str):
+        with contextlib.suppress(Exception):  # a library's own text, where its source stands
+            annotation = eval(annotation, dict(scope))
+    if isinstance(annotation, type | None) and annotation in _PLAIN:
         return [_PLAIN[annotation]]
-    origin, inner = get_origin(annotation), get_args(annotation)
+    origin, inside = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return bounded(type_of(inner[0], scope), inner[1:])
+        return bounded(type_of(inside[0], scope), inside[1:])
     if origin is Literal:
-        return ["literal", *inner]
+        return ["literal", *inside]
     if origin is None or origin is Callable:
-        return _bare(annotation)
-    return _of_several(origin, [item if item is ... else type_of(item, scope) for item in inner])
+        return _bare(origin or annotation)
+    return _of_several(origin, [item if item is ... else type_of(item, scope) for item in inside])
 
 
-def _evaluated(text: str, scope: dict[str, Any]) -> Any:
-    """Text that a library's own source states, evaluated where that source stands."""
-    try:
-        return eval(text, dict(scope))
-    except Exception:
-        return Any
-
-
-def _of_several(origin: Any, inner: list[Any]) -> Type:
+def _of_several(origin: Any, parts: list[Any]) -> Type:
     if origin in (Union, types.UnionType):
-        return ["union", *inner]
-    if origin is tuple and inner[-1] is not ...:
-        return ["tuple", *inner]
-    if origin in (tuple, *_SEQUENCES):
-        return ["list", inner[0]]
-    return ["dict", inner[1]] if origin in (dict, Mapping) else ["any"]
+        return ["union", *parts]
+    if origin is tuple and parts[-1] is not ...:
+        return ["tuple", *parts]
+    if origin in _LISTS:
+        return ["list", parts[0]]
+    return ["dict", parts[1]] if origin in (dict, Mapping) else ["any"]
 
 
 def _bare(annotation: Any) -> Type:
-    if get_origin(annotation) is Callable:
-        return ["object"]
+    """The type of a class without parameters of its own."""
     if not isinstance(annotation, type) or annotation in (object, inspect.Parameter.empty):
         return ["any"]
-    if issubclass(annotation, PurePath):
-        return ["str"]
-    if annotation in (list, tuple, *_SEQUENCES):
+    if annotation in _LISTS:
         return ["list", ["any"]]
-    return ["dict", ["any"]] if annotation in (dict, Mapping) else ["object"]
+    if annotation in (dict, Mapping):
+        return ["dict", ["any"]]
+    return ["str"] if issubclass(annotation, PurePath) else ["object"]
 
 
 def bounded(inner: Type, marks: Iterable[Any]) -> Type:
@@ -77,7 +71,8 @@ def bounded(inner: Type, marks: Iterable[Any]) -> Type:
 def accepts(kind: Type, value: Any) -> bool:
     """Whether a plain value, as YAML gives it, is of this type. A bool is no number here."""
     name, *inner = kind
-    plain: dict[str, Callable[[], bool]] = {
+    items = value if isinstance(value, list) else []
+    tests: dict[str, Callable[[], bool]] = {
         "any": lambda: True,
         "null": lambda: value is None,
         "bool": lambda: isinstance(value, bool),
@@ -87,32 +82,22 @@ def accepts(kind: Type, value: Any) -> bool:
         "object": lambda: isinstance(value, dict) and "_target_" in value,
         "literal": lambda: any(value == item and type(value) is type(item) for item in inner),
         "union": lambda: any(accepts(item, value) for item in inner),
-        "list": lambda: isinstance(value, list) and all(accepts(inner[0], v) for v in value),
-        "tuple": lambda: (
-            isinstance(value, list)
-            and len(value) == len(inner)
-            and all(accepts(i, v) for i, v in zip(inner, value, strict=True))
-        ),
+        "list": lambda: items is value and all(accepts(inner[0], item) for item in items),
+        "tuple": lambda: len(items) == len(inner) and all(map(accepts, inner, items)),
         "dict": lambda: (
-            isinstance(value, dict) and all(accepts(inner[0], v) for v in value.values())
+            isinstance(value, dict) and all(accepts(inner[0], item) for item in value.values())
         ),
-        "range": lambda: accepts(inner[0], value) and _inside(value, inner[1]),
+        "range": lambda: accepts(inner[0], value) and _within(value, inner[1]),
     }
-    # a nested call gives an object whose type only the callee can judge
-    return plain[name]() or (
-        isinstance(value, dict) and "_target_" in value and name not in ("null", "bool", "literal")
-    )
+    return tests[name]()
 
 
-def _inside(value: Any, bounds: dict[str, float]) -> bool:
-    tests = {
-        "ge": lambda bound: value >= bound,
-        "gt": lambda bound: value > bound,
-        "le": lambda bound: value <= bound,
-        "lt": lambda bound: value < bound,
-    }
+def _within(value: Any, bounds: dict[str, float]) -> bool:
+    """Whether a number, or each number in a list, lies within bounds; what is none, does."""
+    if isinstance(value, list):
+        return all(_within(item, bounds) for item in value)
     return not isinstance(value, int | float) or all(
-        tests[name](bound) for name, bound in bounds.items()
+        getattr(operator, name)(value, bound) for name, bound in bounds.items()
     )
 
 
@@ -124,10 +109,11 @@ def unbounded(kind: Type) -> Type:
 
 
 def bounds_of(kind: Type) -> str:
-    """The range within a type, in words; empty where there is none."""
+    """The ranges within a type, in words; empty where there is none."""
     name, *inner = kind
     if name == "range":
-        return " and ".join(f"{_BOUNDS[key]} {value}" for key, value in inner[1].items())
+        own = " and ".join(f"{_BOUNDS[key]} {value}" for key, value in inner[1].items())
+        return " and ".join(dict.fromkeys(filter(None, (bounds_of(inner[0]), own))))
     return next(filter(None, map(bounds_of, inner)), "") if name == "union" else ""
 
 
@@ -138,7 +124,7 @@ def words(kind: Type) -> str:
         plain = [item for item in inner if item != ["object"]] or inner
         return " or ".join(dict.fromkeys(words(item) for item in plain))
     if name == "range":
-        return f"{words(inner[0])} {bounds_of(kind)}"
+        return f"{words(unbounded(kind))} {bounds_of(kind)}"
     several = ", ".join(repr(item) if name == "literal" else words(item) for item in inner)
     known = {
         "literal": f"one of {several}",

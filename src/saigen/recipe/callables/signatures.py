@@ -6,31 +6,35 @@ way and of the classes it inherits from, and of a whole package that lies in thi
 upgraded library or an edited class is read again; nothing has to be told.
 """
 
+import contextlib
+import functools
 import inspect
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from saigen.digest import digest_file, digest_tree
-from saigen.files import write_json
+from saigen.files import write_whole
 from saigen.recipe.callables.allowlist import allowed_modules, refuse_home, refuse_text, resolve
 from saigen.recipe.callables.parameter_types import Type, type_of
 from saigen.refusal import Refusal
 
 CACHE = Path(".saigen/cache/signatures.json")
-_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter. `default` is YAML that gives it, None: it has none, or YAML cannot."""
+    """One parameter; `kind` in inspect's words. `shown` is its default, empty if it has none, and
+    `default` YAML that gives it, None if none can.
+    """
 
     name: str
     kind: str
-    required: bool
     default: str | None
     shown: str
     type: Type
@@ -50,9 +54,15 @@ class Signature:
         kinds = ("POSITIONAL_OR_KEYWORD", "KEYWORD_ONLY")
         return {p.name: p for p in self.parameters if p.kind in kinds}
 
-    def of_kind(self, kind: str) -> tuple[Parameter, ...]:
+    def of_kind(self, kind: str) -> list[Parameter]:
         """The parameters of one of inspect's kinds, such as VAR_KEYWORD."""
-        return tuple(p for p in self.parameters if p.kind == kind)
+        return [p for p in self.parameters if p.kind == kind]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    python: str
+    signatures: dict[str, Signature]
 
 
 def signatures(targets: list[tuple[str, str]], root: Path) -> dict[str, Signature]:
@@ -65,10 +75,11 @@ def signatures(targets: list[tuple[str, str]], root: Path) -> dict[str, Signatur
         refuse_text(target, allowed, key)
     kept = _load(root)
     found: dict[str, Signature] = {}
-    digests: dict[str, str | None] = {}
+    digest = functools.cache(_digest)
     for key, target in targets:
         signature = found.get(target) or kept.get(target)
-        if signature is None or not _current(signature, digests):
+        files = signature.files if signature else {}
+        if signature is None or not files or any(digest(Path(f)) != d for f, d in files.items()):
             signature = _inspect(target, allowed, key, root)
         refuse_home(target, signature.home, allowed, key)
         found[target] = signature
@@ -102,38 +113,24 @@ def _takes_nothing(called: Callable[..., Any]) -> bool:
 def _parameters(called: Callable[..., Any]) -> tuple[Parameter, ...]:
     source = called.__init__ if isinstance(called, type) else called  # type: ignore[misc]
     scope = getattr(inspect.unwrap(source), "__globals__", {})
-    return tuple(
-        _parameter(parameter, scope) for parameter in inspect.signature(called).parameters.values()
-    )
-
-
-def _parameter(parameter: inspect.Parameter, scope: dict[str, Any]) -> Parameter:
-    required = parameter.default is inspect.Parameter.empty
-    return Parameter(
-        name=parameter.name,
-        kind=parameter.kind.name,
-        required=required,
-        default=None if required else _as_yaml(parameter.default),
-        shown="" if required else repr(parameter.default),
-        type=type_of(parameter.annotation, scope),
-    )
+    found = []
+    for name, p in inspect.signature(called).parameters.items():
+        shown = "" if p.default is p.empty else repr(p.default)
+        default = _as_yaml(p.default) if shown else None
+        found.append(Parameter(name, p.kind.name, default, shown, type_of(p.annotation, scope)))
+    return tuple(found)
 
 
 def _as_yaml(value: Any) -> str | None:
     """A default as one would paste it into YAML; None where YAML has no word for it."""
-    if isinstance(value, tuple):
-        value = list(value)
     try:
         text = json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
         return None
     # YAML reads 1e-08 as a number only with a dot, and OmegaConf writes it so
-    return text if "e" not in text or not isinstance(value, float) else _dotted(text)
-
-
-def _dotted(text: str) -> str:
-    digits, _, exponent = text.partition("e")
-    return text if "." in digits else f"{digits}.0e{exponent}"
+    digits, exponent, power = text.partition("e")
+    bare = isinstance(value, float) and exponent and "." not in digits
+    return f"{digits}.0e{power}" if bare else text
 
 
 def _files(target: str, called: Callable[..., Any], root: Path) -> dict[str, str]:
@@ -142,13 +139,9 @@ def _files(target: str, called: Callable[..., Any], root: Path) -> dict[str, str
     parts = target.split(".")[:-1]
     names = {".".join(parts[: end + 1]) for end in range(len(parts))}
     names |= {called.__module__, *(kind.__module__ for kind in classes)}
-    paths = {
-        Path(file)
-        for name in names
-        if name in sys.modules and (file := getattr(sys.modules[name], "__file__", None))
-    }
-    whole = {_package(path, root) for path in paths}
-    return {str(path): digest for path in sorted(whole) if (digest := _digest(path)) is not None}
+    files = {getattr(sys.modules.get(name), "__file__", None) for name in names}
+    paths = {_package(Path(file), root) for file in files if file}
+    return {str(path): digest for path in sorted(paths) if (digest := _digest(path))}
 
 
 def _package(path: Path, root: Path) -> Path:
@@ -161,44 +154,25 @@ def _package(path: Path, root: Path) -> Path:
     return folder
 
 
-def _digest(path: Path) -> str | None:
+def _digest(path: Path) -> str:
+    """The digest of a file, or of a folder's Python files; empty if there is neither."""
     if path.is_dir():
         files = sorted(path.rglob("[!.]*.py"))  # not an editor's .#name.py
         return digest_tree({str(file.relative_to(path)): digest_file(file) for file in files})
-    return digest_file(path) if path.is_file() else None
-
-
-def _current(signature: Signature, digests: dict[str, str | None]) -> bool:
-    for file in signature.files:
-        if file not in digests:
-            digests[file] = _digest(Path(file))
-    return bool(signature.files) and all(
-        digests[file] == digest for file, digest in signature.files.items()
-    )
+    return digest_file(path) if path.is_file() else ""
 
 
 def _load(root: Path) -> dict[str, Signature]:
     """What was kept; nothing if there is no cache, or it is torn, or of another Python."""
     try:
-        kept = json.loads((root / CACHE).read_text(encoding="utf-8"))
-        if kept["version"] != _VERSION or kept["python"] != sys.version:
-            return {}
-        return {target: _signature(entry) for target, entry in kept["signatures"].items()}
-    except (OSError, ValueError, KeyError, TypeError):
+        kept = TypeAdapter(_Kept).validate_json((root / CACHE).read_bytes())
+    except (OSError, ValidationError):
         return {}
-
-
-def _signature(entry: dict[str, Any]) -> Signature:
-    parameters = tuple(Parameter(**parameter) for parameter in entry["parameters"])
-    return Signature(entry["target"], entry["home"], parameters, entry["files"])
+    return kept.signatures if kept.python == sys.version else {}
 
 
 def _save(found: dict[str, Signature], root: Path) -> None:
     """Keep what was found. A folder that cannot be written only costs time."""
-    entries = {target: asdict(signature) for target, signature in found.items()}
-    kept = {"version": _VERSION, "python": sys.version, "signatures": entries}
-    try:
+    with contextlib.suppress(OSError):
         (root / CACHE).parent.mkdir(parents=True, exist_ok=True)
-        write_json(root / CACHE, kept)
-    except OSError:
-        return
+        write_whole(root / CACHE, TypeAdapter(_Kept).dump_json(_Kept(sys.version, found)))

@@ -12,7 +12,7 @@ from saigen.recipe.composer.machine import refuse_machine
 from saigen.recipe.composer.mistakes import refusal_of
 from saigen.recipe.composer.origins import Origins, Where
 from saigen.recipe.composer.overrides import normalized
-from saigen.recipe.composer.presets import refuse_frame, refuse_lost, refuse_unsaid
+from saigen.recipe.composer.presets import refuse_frame, refuse_presets
 from saigen.recipe.composer.sources import read_sources, read_text
 from saigen.recipe.portability import refuse_unportable
 from saigen.recipe.schema import Config
@@ -46,15 +46,14 @@ def compose(overrides: tuple[str, ...], conf: Path = CONF) -> Composition:
     """
     sources = read_sources(conf)
     refuse_frame(sources)
-    refuse_lost(sources)
+    refuse_presets(sources, composed=False)
     overrides = normalized(overrides, sources)
-    values = lay(overrides, conf, sources)
+    values = lay(overrides, conf)
     composition = typed(values, overrides, Origins(conf, sources, overrides).where, conf.parent)
     if any(name.startswith("local/") for name in sources):
         # what this machine alone changes is said as if it had been asked for
-        overrides = derive(values, conf, sources, start=overrides)
-        composition = replace(composition, overrides=overrides)
-    refuse_unsaid(sources)
+        composition = replace(composition, overrides=derive(values, conf, start=overrides))
+    refuse_presets(sources, composed=True)
     return composition
 
 
@@ -63,7 +62,7 @@ def read_composed(path: Path) -> Composition:
 
     It is checked like a new one. Raises Refusal if it is missing, torn, or not valid any more.
     """
-    import yaml
+    from omegaconf import OmegaConf
 
     if not path.is_file():
         raise Refusal(
@@ -75,12 +74,7 @@ def read_composed(path: Path) -> Composition:
         )
     source = read_text(path, path.name, "")
     # YAML as Hydra reads it: 1e-3 is a number
-    from omegaconf import OmegaConf
-
-    try:
-        values = OmegaConf.to_container(OmegaConf.create(source.text), resolve=False)
-    except yaml.YAMLError as error:  # pragma: no cover: read_text refuses first
-        raise AssertionError(path) from error
+    values = OmegaConf.to_container(OmegaConf.create(source.text), resolve=False)
 
     def where(key: str) -> str:
         entry = source.entries.get(key)
@@ -99,17 +93,12 @@ def typed(
     """
     from pydantic import ValidationError
 
-    if isinstance(where, str):
-        file = where
-
-        def where(key: str) -> str:
-            return f"{key} ({file})"
-
-    refuse_machine(values, where)
+    place: Where = (lambda key: f"{key} ({where})") if isinstance(where, str) else where
+    refuse_machine(values, place)
     try:
         config = Config.model_validate_json(canonical_json(values))
     except ValidationError as error:
-        raise refusal_of(error, where) from error
-    check_calls(values, where, root)
-    refuse_unportable(config, where)
+        raise refusal_of(error, place) from error
+    check_calls(values, place, root)
+    refuse_unportable(config, place)
     return Composition(values=values, config=config, overrides=overrides)

@@ -6,57 +6,47 @@ without a word. Both are asked the same question: what would one have to write b
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+from saigen.recipe.composer.keys import differences
 from saigen.recipe.composer.laying import lay
 from saigen.recipe.composer.overrides import options
-from saigen.recipe.composer.sources import Source
+from saigen.recipe.composer.sources import Source, read_sources
+
+_BARE = re.compile(r"(?!(null|true|false|nan)$)[^\W\d_][\w./]*", re.IGNORECASE)
 
 
-def derive(
-    values: dict[str, Any], conf: Path, sources: dict[str, Source], start: tuple[str, ...] = ()
-) -> tuple[str, ...]:
+def derive(values: dict[str, Any], conf: Path, start: tuple[str, ...] = ()) -> tuple[str, ...]:
     """The overrides, beginning with `start`, that compose these values without conf/local.
 
     Options of groups first, as long as one explains several differences, then single keys.
     """
 
-    def laid(overrides: tuple[str, ...]) -> dict[str, Any]:
-        return lay(overrides, conf, sources, local=False)
+    def left_by(overrides: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:
+        return differences(lay(overrides, conf, local=False), values)
 
-    chosen, current = start, laid(start)
-    while len(left := differences(current, values)) > 1:
+    sources = read_sources(conf)
+    chosen, left = start, left_by(start)
+    while len(left) > 1:
         tries = [(*chosen, pick) for pick in _picks(left, sources) if pick not in chosen]
-        best = min(tries, key=lambda o: len(differences(laid(o), values)), default=chosen)
-        if len(differences(laid(best), values)) >= len(left) - 1:
+        found = min(((left_by(t), t) for t in tries), key=lambda f: len(f[0]), default=(left, ()))
+        if len(found[0]) >= len(left) - 1:
             break
-        chosen, current = best, laid(best)
+        left, chosen = found
     return (*chosen, *(_override(key, *pair) for key, pair in left.items()))
-
-
-def differences(one: Any, two: Any, key: str = "") -> dict[str, tuple[Any, Any]]:
-    """The keys whose values differ, with both values; `...` stands for none."""
-    if isinstance(one, dict) and isinstance(two, dict):
-        found: dict[str, tuple[Any, Any]] = {}
-        for name in {**one, **two}:
-            inside = f"{key}.{name}" if key else str(name)
-            found |= differences(one.get(name, ...), two.get(name, ...), inside)
-        return found
-    # 1 and 1.0, 0 and False are different bytes in params.yaml
-    return {} if one == two and repr(one) == repr(two) else {key: (one, two)}
 
 
 def _picks(left: dict[str, Any], sources: dict[str, Source]) -> list[str]:
     """The options that could explain some of the differences; presets last."""
     touched = {key.split(".")[0] for key in left}
-    everywhere = {name.rpartition("/")[0] for name, s in sources.items() if not s.package}
+    presets = {name.rpartition("/")[0] for name, s in sources.items() if not s.package}
     groups = {group: found for group, found in options(sources).items() if group != "local"}
-    order = sorted(groups, key=lambda group: group in everywhere)
     return [
         f"{group}={option}"
-        for group in order
-        if group in everywhere or group.split(".")[0] in touched
+        for group in sorted(groups, key=lambda group: group in presets)
+        if group in presets or group.split(".")[0] in touched
         for option in groups[group]
     ]
 
@@ -68,14 +58,13 @@ def _override(key: str, before: Any, after: Any) -> str:
 
 
 def in_hydras_words(value: Any) -> str:
-    """A value in Hydra's override grammar."""
+    """A value in Hydra's override grammar; `nothing` for none."""
+    if value is ...:
+        return "nothing"
     if isinstance(value, dict):
         return "{" + ",".join(f"{k}:{in_hydras_words(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ",".join(map(in_hydras_words, value)) + "]"
-    if isinstance(value, str):
-        plain = value.replace("_", "a").replace(".", "a").replace("/", "a").isalnum()
-        if plain and value[0].isalpha() and value.lower() not in ("null", "true", "false", "nan"):
-            return value
+    if isinstance(value, str) and not _BARE.fullmatch(value):
         return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-    return json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value)

@@ -2,14 +2,17 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from saigen.recipe.callables.callees import TARGET, find_calls
+from pydantic import AliasGenerator, BaseModel, ConfigDict, Field
+
+from saigen.recipe.callables.callees import TARGET
+from saigen.recipe.callables.names import UNITS, ending, ranged
 from saigen.recipe.callables.parameter_types import Type, bounds_of, unbounded, words
 from saigen.recipe.callables.signatures import signatures
 from saigen.recipe.composer.compose import CONF, Composition, compose
-from saigen.recipe.composer.keys import field_of, type_of_field
-from saigen.recipe.composer.names import nearest, range_of, unit
+from saigen.recipe.composer.keys import nearest, value_at
+from saigen.recipe.composer.mistakes import meaning_of
 from saigen.recipe.composer.origins import Origins
 from saigen.recipe.composer.overrides import options
 from saigen.recipe.composer.sources import read_sources
@@ -18,7 +21,43 @@ from saigen.refusal import Refusal
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 
-def explain(key: str, overrides: tuple[str, ...], conf: Path = CONF) -> dict[str, str]:
+class Explanation(BaseModel):
+    """The document of `saigen compose --explain KEY --json`, all in words."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=AliasGenerator(
+            serialization_alias=lambda name: name.strip("_").replace("_", " ")
+        ),
+    )
+    schema_: Literal["saigen-explain-1"] = "saigen-explain-1"
+    key: str
+    value: str = Field(description="as YAML")
+    options: str | None = Field(description="of a group", default=None)
+    meaning: str | None = Field(description="what the schema, or the comment, says", default=None)
+    type: str
+    range: str | None = Field(description="of a value", default=None)
+    unit: str | None = Field(description="of a value", default=None)
+    read_by: str = Field(description="a callable, or saigen")
+    set_by: str = Field(description="file and line, or override")
+    through: str | None = Field(description="keys that the value is taken from", default=None)
+    before_that: str | None = Field(description="files that set it earlier", default=None)
+    overrides: str = Field(description="those that touched it")
+
+    def json_text(self) -> str:
+        """The document as it stands on standard output; what there is not is left out."""
+        return self.model_dump_json(indent=2, by_alias=True, exclude_none=True)
+
+    def __str__(self) -> str:
+        told = self.model_dump(
+            by_alias=True, exclude_none=True, exclude={"schema_", "key", "value"}
+        )
+        lines = [f"  {name + ':':<13}{text}" for name, text in told.items()]
+        return "\n".join([f"{self.key}: {self.value}", *lines])
+
+
+def explain(key: str, overrides: tuple[str, ...], conf: Path = CONF) -> Explanation:
     """What there is to say about one key of the config that these overrides compose.
 
     Raises Refusal if the config is refused, or has no such key.
@@ -28,75 +67,54 @@ def explain(key: str, overrides: tuple[str, ...], conf: Path = CONF) -> dict[str
     return tell(key, composition, origins, conf.parent)
 
 
-def tell(key: str, composition: Composition, origins: Origins, root: Path) -> dict[str, str]:
+def tell(key: str, composition: Composition, origins: Origins, root: Path) -> Explanation:
     """The same for a config that is composed already. Raises Refusal if it has no such key."""
-    value = _value(key, composition, origins)
+    value = value_at(composition.values, key)
+    if value is ...:
+        near = nearest(key, origins.known())
+        raise Refusal(
+            f"there is no key {key}",
+            where=f"{key} (command line: --explain {key})",
+            expected="a full key of the composed config",
+            got=key,
+            fix=f"ask for {near}" if near else "`saigen compose` prints every key",
+        )
     kind, owner, meaning = _said(key, composition, root)
-    name = key.rpartition(".")[2]
-    through = references(key, origins)
-    touched = dict.fromkeys(o.text for one in (key, *through) for o in origins.touched(one))
-    told = {"key": key, "value": _shown(value)}
-    told["options"] = ", ".join(dict(options(origins.sources)).get(key, []))
-    told["meaning"] = meaning or origins.comment(key)
-    if isinstance(value, dict):
-        told["type"] = f"keys {', '.join(value)}"
-    else:
-        told["type"] = words(unbounded(kind))
-        told["range"] = bounds_of(kind) or range_of(name) or "any"
-        told["unit"] = unit(name) or "none"
-    told["read by"] = owner
-    told["set by"] = origins.where(key).removeprefix(f"{key} (").removesuffix(")")
-    told["through"] = ", ".join(map(origins.where, through))
-    told["before that"] = "; ".join(origins.earlier(key))
-    told["overrides"] = ", ".join(touched) or "none"
-    return {name: text for name, text in told.items() if text}
-
-
-def explanation(told: dict[str, str]) -> str:
-    """The same as lines for a person."""
-    rest = {name: text for name, text in told.items() if name not in ("key", "value")}
-    lines = [f"{told['key']}: {told['value']}"]
-    return "\n".join(lines + [f"  {name + ':':<13}{text}" for name, text in rest.items()])
-
-
-def _value(key: str, composition: Composition, origins: Origins) -> Any:
-    value: Any = composition.values
-    for part in key.split("."):
-        if isinstance(value, list) and part.isdigit() and int(part) < len(value):
-            value = value[int(part)]
-        elif isinstance(value, dict) and part in value:
-            value = value[part]
-        else:
-            near = nearest(key, origins.keys())
-            raise Refusal(
-                f"there is no key {key}",
-                where=f"{key} (command line: --explain {key})",
-                expected="a full key of the composed config",
-                got=key,
-                fix=f"ask for {near}" if near else "`saigen compose` prints every key",
-            )
-    return value
+    through, touched, files = references(key, origins), origins.touched(key), origins.set_by(key)
+    every = [*touched, *(override for one in through for override in origins.touched(one))]
+    earlier = [f"{source.file}:{entry.line} ({entry.text})" for source, entry in files]
+    is_section = isinstance(value, dict)
+    return Explanation(
+        key=key,
+        value=_shown(value),
+        options=", ".join(options(origins.sources).get(key, [])) or None,
+        meaning=meaning or next((e.comment for _, e in reversed(files) if e.comment), None),
+        type=f"keys {', '.join(value)}" if is_section else words(unbounded(kind)),
+        range=None if is_section else bounds_of(kind) or "any",
+        unit=None if is_section else UNITS.get(ending(key), "none"),
+        read_by=owner,
+        set_by=origins.where(key).removeprefix(f"{key} (").removesuffix(")"),
+        through=", ".join(map(origins.where, through)) or None,
+        before_that="; ".join(earlier if touched else earlier[:-1]) or None,
+        overrides=", ".join(dict.fromkeys(override.text for override in every)) or "none",
+    )
 
 
 def _said(key: str, composition: Composition, root: Path) -> tuple[Type, str, str]:
     """The type of a key, what reads it, and what the schema says that it means."""
-    if (field := field_of(key)) is not None:
-        kind = type_of_field(field)
-        inside = key.rpartition(".")[0]
-        if kind[0] == "dict" and field_of(inside) is field:  # an entry of a mapping
-            return kind[1], "saigen", ""
-        return kind, "saigen", field.description or ""
-    calls = dict(find_calls(composition.values))
-    path = key.split(".")
-    for end in range(len(path) - 1, 0, -1):
-        node, name = calls.get(".".join(path[:end])), path[end]
-        if node is None:
-            continue
-        target = str(node["_target_"])
-        parameters = signatures([(key, target)], root)[target].named()
-        if end < len(path) - 1 or name not in parameters:
-            return ["str" if name == TARGET else "any"], target, ""
-        return parameters[name].type, target, ""
+    if known := meaning_of(key):
+        return known[0], "saigen", known[1]
+    parent, _, name = key.rpartition(".")
+    inside = False
+    while parent:
+        node = value_at(composition.values, parent)
+        if isinstance(node, dict) and TARGET in node:
+            target = str(node[TARGET])
+            parameters = signatures([(key, target)], root)[target].named()
+            if inside or name not in parameters:
+                return ["str" if name == TARGET else "any"], target, ""
+            return ranged(name, parameters[name].type), target, ""
+        inside, parent = True, parent.rpartition(".")[0]
     return ["any"], "saigen", ""
 
 
@@ -105,8 +123,8 @@ def references(key: str, origins: Origins) -> list[str]:
     found: list[str] = []
     queue = [key]
     while queue:
-        entry = origins.entry(queue.pop())
-        named = _REFERENCE.findall(entry[1].text or "") if entry else []
+        set_by = origins.set_by(queue.pop())
+        named = _REFERENCE.findall(set_by[-1][1].text or "") if set_by else []
         queue += [name for name in named if name not in found]
         found += [name for name in named if name not in found]
     return found

@@ -1,47 +1,63 @@
-"""What the schema says of a key: its field, type, range and meaning, and which keys there are."""
+"""Full keys, such as ``trainer.max_steps``: all of a config, the value at one, the nearest."""
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pydantic.fields import FieldInfo
 
-from saigen.recipe.callables.parameter_types import Type, bounded, type_of
-from saigen.recipe.schema import Config, Section
-
-
-def field_of(key: str) -> FieldInfo | None:
-    """The field of a full key such as ``trainer.max_steps``; None for an argument of a callable."""
-    section: Any = Config
-    found: FieldInfo | None = None
-    for name in key.split("."):
-        if not (isinstance(section, type) and issubclass(section, Section)):
-            # an entry of a mapping, such as a stream's seed, has the mapping's field
-            return found if found is not None and type_of_field(found)[0] == "dict" else None
-        found = section.model_fields.get(name)
-        if found is None:
-            return None
-        section = found.annotation
-    return found
+def walk(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """A value and every value inside it, by full key, outer ones first; a list's by number."""
+    yield key, value
+    lists = enumerate(value) if isinstance(value, list) else ()
+    for name, item in value.items() if isinstance(value, Mapping) else lists:
+        yield from walk(item, f"{key}.{name}" if key else str(name))
 
 
-def section_of(key: str) -> type[Section] | None:
-    """The section that a key names; None if it names a value or nothing. "" is the whole config."""
-    if not key:
-        return Config
-    field = field_of(key)
-    kind = field.annotation if field else None
-    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
+def leaves(values: Any) -> Iterator[tuple[str, Any]]:
+    """Every value that is no mapping and no list, or an empty one, by its full key."""
+    yield from (
+        (key, value)
+        for key, value in walk(values)
+        if not (isinstance(value, Mapping | list) and value)
+    )
 
 
-def type_of_field(field: FieldInfo) -> Type:
-    """The type of a field with its range."""
-    return bounded(type_of(field.annotation, {}), field.metadata)
+def value_at(values: Any, key: str) -> Any:
+    """The value at a full key; `...` where there is none."""
+    for part in key.split("."):
+        if isinstance(values, list) and part.isdigit() and int(part) < len(values):
+            values = values[int(part)]
+        else:
+            values = values.get(part, ...) if isinstance(values, Mapping) else ...
+    return values
 
 
-def schema_keys(section: type[Section] = Config, prefix: str = "") -> Iterator[str]:
-    """Every full key of the schema, sections before what they hold."""
-    for name, field in section.model_fields.items():
-        key = f"{prefix}{name}"
-        yield key
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from schema_keys(field.annotation, f"{key}.")
+def differences(one: Any, two: Any, key: str = "") -> dict[str, tuple[Any, Any]]:
+    """The keys whose values differ, with both values; `...` stands for none."""
+    if isinstance(one, dict) and isinstance(two, dict):
+        found: dict[str, tuple[Any, Any]] = {}
+        for name in {**one, **two}:
+            inside = f"{key}.{name}" if key else str(name)
+            found |= differences(one.get(name, ...), two.get(name, ...), inside)
+        return found
+    # 1 and 1.0, 0 and False are different bytes in params.yaml
+    return {} if one == two and repr(one) == repr(two) else {key: (one, two)}
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that was probably meant, if any is close enough. Case does not matter.
+
+    For a full key, its neighbours come first, then the same last name in another group.
+    """
+    folded = {key.casefold(): key for key in sorted(known, reverse=True)}
+    parent, _, last = name.casefold().rpartition(".")
+    beside = {key.rpartition(".")[2]: key for key in folded if key.rpartition(".")[0] == parent}
+    elsewhere = {key.rpartition(".")[2]: key for key in folded}
+    for names, wanted, cutoff in (
+        (beside, last, 0.65),
+        (elsewhere, last, 0.75),
+        (dict(zip(folded, folded, strict=True)), name.casefold(), 0.85),
+    ):
+        if found := difflib.get_close_matches(wanted, names, n=1, cutoff=cutoff):
+            return folded[names[found[0]]]
+    return None

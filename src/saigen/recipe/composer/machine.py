@@ -6,27 +6,19 @@ import getpass
 import math
 import re
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from saigen.recipe.composer.keys import leaves
 from saigen.refusal import Refusal
 
-_ABSOLUTE = re.compile(r"[/~\\]|[A-Za-z]:[\\/]|file:")
-_INSIDE = re.compile(r"[\s=:,;'\"(](/[\w.+-]+){2,}")
-_VARIABLE = re.compile(r"\$\{?[A-Za-z_]|%[A-Z_]{2,}%")
+_PLACES = (
+    (re.compile(r"([/~\\]|[A-Za-z]:[\\/]|file:)|.*[\s=:,;'\"(](/[\w.+-]+){2,}", re.DOTALL),
+     "an absolute path"),
+    (re.compile(r"(.*[\\/])?\.\.([\\/]|$)", re.DOTALL), "a path that leaves the project"),
+    (re.compile(r".*(\$\{?[A-Za-z_]|%[A-Z_]{2,}%)", re.DOTALL), "a variable of the environment"),
+)  # fmt: skip
 _CONTEXT = re.compile(r"[/@:\\]")
-
-
-def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value that is no mapping and no list, by its full key."""
-    if isinstance(value, Mapping) and value:
-        for name, item in value.items():
-            yield from leaves(item, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list) and value:
-        for index, item in enumerate(value):
-            yield from leaves(item, f"{key}.{index}")
-    else:
-        yield key, value
 
 
 def refuse_machine(values: Mapping[str, Any], where: Callable[[str], str]) -> None:
@@ -54,15 +46,9 @@ def refuse_machine(values: Mapping[str, Any], where: Callable[[str], str]) -> No
 
 def _reason(text: str) -> str:
     """Why a text belongs to one machine, or an empty text."""
-    if _ABSOLUTE.match(text) or _INSIDE.search(text):
-        return "an absolute path"
-    if ".." in re.split(r"[\\/]", text):
-        return "a path that leaves the project"
-    if _VARIABLE.search(text):
-        return "a variable of the environment"
-    return next(
-        (f"the {what} of this machine" for what, name in _names() if _names_it(text, name)), ""
-    )
+    places = (what for pattern, what in _PLACES if pattern.match(text))
+    names = (f"the {what} of this machine" for what, name in _names() if _names_it(text, name))
+    return next(places, "") or next(names, "")
 
 
 def _names_it(text: str, name: str) -> bool:
@@ -75,12 +61,13 @@ def _names_it(text: str, name: str) -> bool:
 
 
 @functools.cache
-def _names() -> tuple[tuple[str, str], ...]:
-    found = [
+def _names() -> list[tuple[str, str]]:
+    names = (
         ("host name", "localhost"),
         ("address", "127.0.0.1"),
         ("host name", socket.gethostname()),
-    ]
+    )
+    user = []
     with contextlib.suppress(OSError, KeyError, ImportError):  # a container's UID has no name
-        found.append(("user", getpass.getuser()))
-    return tuple((what, name) for what, name in found if name)
+        user.append(("user", getpass.getuser()))
+    return [(what, name) for what, name in (*names, *user) if name]

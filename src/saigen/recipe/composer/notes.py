@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from saigen.files import write_json
+from saigen.recipe.composer.keys import value_at
 from saigen.recipe.composer.laying import lay
-from saigen.recipe.composer.overrides import Override, options, parse
-from saigen.recipe.composer.sources import Source
+from saigen.recipe.composer.overrides import options, parse, picked
+from saigen.recipe.composer.sources import read_sources
 
 NOTES = Path(".saigen/cache/composed")
 LOCK = Path("dvc.lock")
@@ -69,34 +70,15 @@ def md5(text: str) -> str:
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
-def covered(overrides: Iterable[str], conf: Path, sources: dict[str, Source]) -> dict[str, Any]:
+def covered(overrides: Iterable[str], conf: Path) -> dict[str, Any]:
     """What conf/ says where each override says something else: an option, or a value."""
-    groups = options(sources)
-    asked = [(text, parse(text)) for text in overrides]
-    picks = tuple(text for text, override in asked if override.key in groups)
-    below = lay(picks, conf, sources, local=False) if len(picks) < len(asked) else {}
-    return {
-        text: _picked(override.key, sources) if override.key in groups else _value(override, below)
-        for text, override in asked
-    }
-
-
-def _picked(group: str, sources: dict[str, Source]) -> str | None:
-    entries = sources["config"].entries.items()
-    ends = (f".{group}", f".{group.replace('.', '/')}")
-    found = (
-        entry.text for key, entry in entries if key.startswith("defaults.") and key.endswith(ends)
-    )
-    return next(found, None)
-
-
-def _value(override: Override, values: Any) -> Any:
-    for part in override.key.split("."):
-        if isinstance(values, list) and part.isdigit():
-            values = values[int(part)] if int(part) < len(values) else None
-        else:
-            values = values.get(part) if isinstance(values, dict) else None
-    return values
+    sources = read_sources(conf)
+    groups, defaults = options(sources), picked(sources)
+    keys = {text: parse(text).key for text in overrides}
+    picks = tuple(text for text, key in keys.items() if key in groups)
+    below = lay(picks, conf, local=False) if len(picks) < len(keys) else {}
+    found = {t: defaults.get(k) if k in groups else value_at(below, k) for t, k in keys.items()}
+    return {text: None if value is ... else value for text, value in found.items()}
 
 
 def _folder(root: Path) -> Path:

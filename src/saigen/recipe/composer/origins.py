@@ -17,19 +17,16 @@ class Origins:
         self._conf = conf
         self.sources = sources
         groups = options(sources)
-        self.overrides = tuple(
-            override
-            for override in map(parse, overrides)
-            if override.key not in groups or (override.value or "").startswith("{")
-        )
-        self._texts = overrides
+        parsed = [parse(text) for text in overrides]
+        self._picks = [o for o in parsed if o.key in groups and o.value[:1] != "{"]
+        self.overrides = [override for override in parsed if override not in self._picks]
 
     def where(self, key: str) -> str:
         """The key, with what set it: ``optimizer.lr (conf/optimizer/adamw.yaml:2)``."""
         if touched := self.touched(key):
             return f"{key} (command line: {touched[-1].text})"
-        if found := self.entry(key):
-            return f"{key} ({found[0].file}:{found[1].line})"
+        if found := self.set_by(key):
+            return f"{key} ({found[-1][0].file}:{found[-1][1].line})"
         return f"{key} ({self._home(key)})"
 
     def touched(self, key: str) -> list[Override]:
@@ -40,85 +37,52 @@ class Origins:
             if f"{key}.".startswith(f"{override.key}.") or override.key.startswith(f"{key}.")
         ]
 
-    def entry(self, key: str) -> tuple[Source, Entry] | None:
-        """The file that set the key last, and its line there; overrides left aside."""
-        for source, package in reversed(self.order):
-            inside = _inside(key, package)
-            if inside is not None and inside in source.entries:
-                return source, source.entries[inside]
-        return None
+    def set_by(self, key: str) -> list[tuple[Source, Entry]]:
+        """The files that set a key, in the order in which they are laid over each other."""
+        return self._history.get(key, [])
 
-    def earlier(self, key: str) -> list[str]:
-        """The files that set the key before the last one did, with the text they set."""
-        set_by = [
-            f"{source.file}:{entry.line} ({entry.text})"
-            for source, package in self.order
-            if (inside := _inside(key, package)) and (entry := source.entries.get(inside))
-        ]
-        return set_by if self.touched(key) else set_by[:-1]
-
-    def comment(self, key: str) -> str:
-        """What the files say behind the key: the last comment that says anything."""
-        for source, package in reversed(self.order):
-            inside = _inside(key, package)
-            if inside is not None and (entry := source.entries.get(inside)) and entry.comment:
-                return entry.comment
-        return ""
-
-    def keys(self) -> list[str]:
+    def known(self) -> list[str]:
         """Every full key that a file of this composition sets, and every group."""
-        given = {
-            source.key(inside, package)
-            for source, package in self.order
-            for inside in source.entries
-            if not inside.startswith(("defaults", "hydra"))
-        }
-        return sorted(given | {package for _, package in self.order if package})
+        return sorted({*self._history, *(package for _, package in self._order if package)})
 
     @cached_property
-    def order(self) -> list[tuple[Source, str]]:
-        """The files of this composition as they are laid over each other, with their packages."""
-        return _laid(self._conf, self.sources, self._texts) or [
-            (source, source.package) for source in self.sources.values()
+    def _history(self) -> dict[str, list[tuple[Source, Entry]]]:
+        found: dict[str, list[tuple[Source, Entry]]] = {}
+        for source, package in self._order:
+            for inside, entry in source.entries.items():
+                if inside.split(".")[0] != "defaults":
+                    key = f"{package}.{inside}" if package else inside
+                    found.setdefault(key, []).append((source, entry))
+        return found
+
+    @cached_property
+    def _order(self) -> list[tuple[Source, str]]:
+        """Hydra's own list of files, with their packages; all files if it cannot be made."""
+        from hydra import initialize_config_dir
+        from hydra.core.global_hydra import GlobalHydra
+        from hydra.errors import HydraException
+        from hydra.types import RunMode
+        from omegaconf.errors import OmegaConfBaseException
+
+        try:
+            with initialize_config_dir(str(self._conf.resolve()), version_base="1.3"):
+                loader = GlobalHydra.instance().config_loader()
+                picks = [override.text for override in self._picks]
+                found = loader.compute_defaults_list("config", picks, RunMode.RUN).defaults
+        except (HydraException, OmegaConfBaseException, ValueError):
+            return [(source, source.package) for source in self.sources.values()]
+        return [
+            (self.sources[default.config_path], default.package or "")
+            for default in found
+            if default.config_path in self.sources
         ]
 
     def _home(self, key: str) -> str:
         """The file where a key that is missing belongs: that which states its neighbours."""
         while key:
-            for source, package in self.order:
-                inside = _inside(key, package)
-                if package and inside is not None and (not inside or inside in source.entries):
-                    return source.file
+            homes = [source.file for source, package in self._order if package == key]
+            homes += [source.file for source, _ in self.set_by(key) if source.package]
+            if homes:
+                return homes[0]
             key = key.rpartition(".")[0]
         return self.sources["config"].file
-
-
-def _inside(key: str, package: str) -> str | None:
-    if not package:
-        return key
-    if key == package:
-        return ""
-    return key[len(package) + 1 :] if key.startswith(f"{package}.") else None
-
-
-def _laid(
-    conf: Path, sources: dict[str, Source], overrides: tuple[str, ...]
-) -> list[tuple[Source, str]]:
-    """Hydra's own list of files in the order of composition; empty if it cannot be made."""
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-    from hydra.types import RunMode
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
-            loader = GlobalHydra.instance().config_loader()
-            found = loader.compute_defaults_list("config", list(overrides), RunMode.RUN)
-    except (HydraException, OmegaConfBaseException, ValueError):
-        return []
-    return [
-        (sources[default.config_path], default.package or "")
-        for default in found.defaults
-        if default.config_path in sources
-    ]

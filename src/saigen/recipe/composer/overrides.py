@@ -4,30 +4,26 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from saigen.recipe.composer.names import nearest
+from saigen.recipe.composer.keys import nearest
 from saigen.recipe.composer.sources import Source, refuse_resolver
 from saigen.refusal import Refusal
 
-_SHAPE = re.compile(r"(?P<sign>\+\+|\+|~)?(?P<key>[^=]*)(?P<rest>=(?P<value>.*))?", re.DOTALL)
 _OPTION = re.compile(r"[\w.-]+(/[\w.-]+)*")
 
 
 @dataclass(frozen=True)
 class Override:
-    """One override: `sign` is "" to change, + or ++ to add, ~ to delete."""
+    """One override, split at its first `=`; a group of groups has a dot in its key, too."""
 
     text: str
-    sign: str
     key: str
-    value: str | None
+    value: str
 
 
 def parse(text: str) -> Override:
-    """Split an override at its first `=`. Hydra parses the value itself."""
-    found = _SHAPE.fullmatch(text)
-    assert found is not None
-    key = found["key"].strip().replace("/", ".")
-    return Override(text, found["sign"] or "", key, found["value"])
+    """Split an override; + or ++ adds, ~ deletes. Hydra parses the value itself."""
+    key, _, value = text.partition("=")
+    return Override(text, key.lstrip("+~").strip().replace("/", "."), value.strip())
 
 
 def options(sources: dict[str, Source]) -> dict[str, list[str]]:
@@ -40,52 +36,49 @@ def options(sources: dict[str, Source]) -> dict[str, list[str]]:
     return groups
 
 
+def picked(sources: dict[str, Source]) -> dict[str, str]:
+    """The option that the defaults list of config.yaml picks of each group; `null`: none."""
+    return {
+        key.split(".", 2)[2].replace("/", "."): entry.text
+        for key, entry in sources["config"].leaves.items()
+        if key.startswith("defaults.") and key.count(".") > 1 and entry.text is not None
+    }
+
+
 def normalized(texts: Iterable[str], sources: dict[str, Source]) -> tuple[str, ...]:
     """The overrides as Hydra takes them; `+experiment=x` becomes `experiment=x`.
 
     Raises Refusal on an override of Hydra itself, a resolver, or an option that does not exist.
     """
-    groups = options(sources)
-    picked = {
-        key.split(".", 2)[2]: entry.text
-        for key, entry in sources["config"].entries.items()
-        if key.startswith("defaults.") and key.count(".") == 2
-    }
-    nothing = [group for group, option in picked.items() if option == "null"]
-    kept = []
+    groups, defaults, kept = options(sources), picked(sources), []
     for text in texts:
-        override = parse(text)
-        if override.key == "hydra" or override.key.startswith("hydra."):
-            raise _not_ours(override)
-        refuse_resolver(override.key, f"command line: {text}", text)
-        if override.key in groups and override.value is not None:
-            _refuse_option(override, groups[override.key], may_be_null=override.key in nothing)
-            if override.sign == "+" and override.key in picked:
-                text = text[1:]  # noqa: PLW2901
-        kept.append(text)
+        key, value = parse(text).key, parse(text).value
+        if key.split(".")[0] == "hydra":
+            raise Refusal(
+                f"{key} is a setting of Hydra, which is no part of a recipe",
+                where=f"{key} (command line: {text})",
+                expected="overrides of the groups and keys of conf/",
+                got=text,
+                fix="leave it out; `saigen train --multirun` chooses launchers and sweepers",
+            )
+        refuse_resolver(key, f"command line: {text}", text)
+        known = [*groups.get(key, ()), *(["null"] if defaults.get(key) == "null" else [])]
+        if key in groups and _OPTION.fullmatch(value) and value not in known:
+            near = nearest(value, groups[key]) or known[0]
+            new = f"conf/{key.replace('.', '/')}/{value}.yaml"
+            raise no_option(
+                key, value, groups[key], f"command line: {text}", f"{key}={near}, or add {new}"
+            )
+        kept.append(text.lstrip("+") if key in groups and key in defaults else text)
     return tuple(kept)
 
 
-def _refuse_option(override: Override, known: list[str], *, may_be_null: bool) -> None:
-    value = (override.value or "").strip()
-    if not _OPTION.fullmatch(value) or value in known or (value == "null" and may_be_null):
-        return
-    near = nearest(value, known)
-    raise Refusal(
-        f"the group {override.key} has no option {value!r}",
-        where=f"{override.key} (command line: {override.text})",
-        expected=f"one of {', '.join(known)}",
-        got=value,
-        fix=f"write {override.key}={near or known[0]}, or add "
-        f"conf/{override.key.replace('.', '/')}/{value}.yaml",
-    )
-
-
-def _not_ours(override: Override) -> Refusal:
+def no_option(group: str, option: str, known: list[str], place: str, write: str) -> Refusal:
+    """A group has no such option."""
     return Refusal(
-        f"{override.key} is a setting of Hydra, which is no part of a recipe",
-        where=f"{override.key} (command line: {override.text})",
-        expected="overrides of the groups and keys of conf/",
-        got=override.text,
-        fix="leave it out; launchers and sweepers are chosen with `saigen train --multirun`",
+        f"the group {group or 'of conf/'} has no option {option!r}",
+        where=f"{group or option} ({place})",
+        expected=f"one of {', '.join(known)}" if known else "a group that has a folder in conf/",
+        got=option,
+        fix=f"write {write}" if known else f"{write}, or delete the line",
     )

@@ -9,13 +9,15 @@ where conf/ was edited below one. A file that no composition wrote is refused.
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from saigen.files import write_whole
 from saigen.recipe.composer import notes
 from saigen.recipe.composer.compose import CONF, PARAMS, Composition, compose, read_composed
-from saigen.recipe.composer.derive import derive, differences, in_hydras_words
+from saigen.recipe.composer.derive import derive, in_hydras_words
+from saigen.recipe.composer.keys import differences
 from saigen.recipe.composer.laying import lay
 from saigen.recipe.composer.notes import Note
 from saigen.recipe.composer.origins import Origins
@@ -35,12 +37,13 @@ def compose_stage(root: Path, say: Say) -> Composition:
     path, asked = root / PARAMS, tuple[str, ...]()
     if path.is_file():
         text = path.read_text(encoding="utf-8")
-        note = notes.note_of(root, notes.md5(text))
-        if note is not None:
+        if note := notes.note_of(root, notes.md5(text)):
             asked = _still_in_force(note, root, say)
         elif text != (plain := compose((), root / CONF)).yaml:
             _refuse_edit(root, text, plain)
-            _say_changes(text, plain, say)
+            # nobody knows which overrides were in force: say what is given up
+            for key, (old, new) in differences(_parsed(text), plain.values).items():
+                say(f"CHANGED: {key}: {in_hydras_words(old)} -> {in_hydras_words(new)}")
     return write(root, asked)
 
 
@@ -61,20 +64,17 @@ def composed(root: Path) -> Composition:
     note = notes.note_of(root, notes.md5(text))
     if note is None:
         _refuse_edit(root, text, composition)
-        overrides = derive(composition.values, root / CONF, read_sources(root / CONF))
-        found = Composition(composition.values, composition.config, overrides)
-        return _noted(root, found, _without_local(overrides, compose((), root / CONF)))
-    now = lay(note.overrides, root / CONF, read_sources(root / CONF), local=False)
-    if changed := differences(now, composition.values):
-        key, (new, held) = next(iter(changed.items()))
+        return _derived(root, composition, compose((), root / CONF))
+    now = lay(note.overrides, root / CONF, local=False)
+    for key, (new, held) in differences(now, composition.values).items():
         raise Refusal(
             "params.yaml is older than conf/",
             where=f"{key} ({PARAMS})",
-            expected=f"{_shown(new)}, as conf/ composes now",
-            got=_shown(held),
+            expected=f"{in_hydras_words(new)}, as conf/ composes now",
+            got=in_hydras_words(held),
             fix="run `dvc repro`, which composes first",
         )
-    return Composition(composition.values, composition.config, note.overrides)
+    return replace(composition, overrides=note.overrides)
 
 
 def _keep(root: Path, say: Say) -> Composition:
@@ -82,7 +82,7 @@ def _keep(root: Path, say: Say) -> Composition:
     last = notes.note_of(root, notes.locked(root))
     plain = compose((), root / CONF)  # conf/ is sound: DVC resolves what we refuse to
     try:
-        composition = _checked(root)
+        composition = _derived(root, _composition_of_conf(root), plain)
     except Refusal:
         # leave the workspace as it was before DVC wrote into it
         write_whole(root / PARAMS, (last.yaml if last else plain.yaml).encode())
@@ -91,21 +91,23 @@ def _keep(root: Path, say: Say) -> Composition:
     if gone:
         say(f"DROPPED from the last composition: {' '.join(gone)}")
     say(f"overrides in force: {' '.join(composition.overrides) or 'none'}")
-    return _noted(root, composition, _without_local(composition.overrides, plain))
+    return composition
 
 
-def _without_local(overrides: tuple[str, ...], plain: Composition) -> tuple[str, ...]:
-    return tuple(text for text in overrides if text not in plain.overrides)
+def _derived(root: Path, found: Composition, plain: Composition) -> Composition:
+    """A composition with the overrides that give its values, noted."""
+    overrides = derive(found.values, root / CONF)
+    # what conf/local gives, nobody asked for
+    asked = tuple(text for text in overrides if text not in plain.overrides)
+    return _noted(root, replace(found, overrides=overrides), asked)
 
 
-def _checked(root: Path) -> Composition:
+def _composition_of_conf(root: Path) -> Composition:
+    """What params.yaml holds. Raises Refusal if it is not to the byte what conf/ composes."""
     found, text = read_composed(root / PARAMS), (root / PARAMS).read_text(encoding="utf-8")
-    sources = read_sources(root / CONF)
-    overrides = derive(found.values, root / CONF, sources)
-    values = lay(overrides, root / CONF, sources, local=False)
-    composition = Composition(values, found.config, overrides)
-    if composition.yaml == text:
-        return composition
+    values = lay(derive(found.values, root / CONF), root / CONF, local=False)
+    if replace(found, values=values).yaml == text:
+        return found
     changed = differences(values, found.values)
     raise Refusal(
         "params.yaml is no composition of conf/",
@@ -118,22 +120,16 @@ def _checked(root: Path) -> Composition:
 
 def _still_in_force(note: Note, root: Path, say: Say) -> tuple[str, ...]:
     """The overrides of the last composition, without those that would hide an edit of conf/."""
-    now = notes.covered(note.asked, root / CONF, read_sources(root / CONF))
+    now = notes.covered(note.asked, root / CONF)
     kept = tuple(text for text, old in note.asked.items() if now[text] == old)
     for text, old in note.asked.items():
         if text not in kept:
-            new = now[text]
-            say(f"DROPPED: {text}, because conf/ was edited there: {_shown(old)} -> {_shown(new)}")
+            change = f"{in_hydras_words(old)} -> {in_hydras_words(now[text])}"
+            say(f"DROPPED: {text}, because conf/ was edited there: {change}")
     if kept:
         say(f"overrides in force since the last experiment: {' '.join(kept)}")
         say("  to drop them: saigen compose --write")
     return kept
-
-
-def _say_changes(text: str, now: Composition, say: Say) -> None:
-    """Say what the new composition gives up, where nobody knows which overrides were in force."""
-    for key, (old, new) in differences(_parsed(text), now.values).items():
-        say(f"CHANGED: {key}: {_shown(old)} -> {_shown(new)}")
 
 
 def _refuse_edit(root: Path, text: str, plain: Composition) -> None:
@@ -143,23 +139,23 @@ def _refuse_edit(root: Path, text: str, plain: Composition) -> None:
         return
     last = notes.note_of(root, lock)
     expected = _parsed(last.yaml) if last else compose((), root / CONF).values
-    overrides = last.overrides if last else ()
     changed = differences(expected, _parsed(text))
     key, (there, here) = next(iter(changed.items()), ("its text", ("", "")))
     others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-    place = Origins(root / CONF, read_sources(root / CONF), overrides).where(key)
+    origins = Origins(root / CONF, read_sources(root / CONF), last.overrides if last else ())
+    place = origins.where(key).removeprefix(key).strip()
     raise Refusal(
         f"params.yaml was edited by hand: {key}{others}",
         where=f"{key} ({PARAMS})",
-        expected=f"{_shown(there)}, {place.removeprefix(key).strip(' ()')}",
-        got=_shown(here),
-        fix=f"undo it with `saigen compose --write`; then edit {place.removeprefix(key).strip()}, "
-        f"or run `dvc exp run -S {key}={_shown(here)}`",
+        expected=f"{in_hydras_words(there)}, {place.strip('()')}",
+        got=in_hydras_words(here),
+        fix=f"undo it with `saigen compose --write`; then edit {place}, "
+        f"or run `dvc exp run -S {key}={in_hydras_words(here)}`",
     )
 
 
 def _noted(root: Path, composition: Composition, asked: tuple[str, ...]) -> Composition:
-    covers = notes.covered(asked, root / CONF, read_sources(root / CONF))
+    covers = notes.covered(asked, root / CONF)
     notes.take(root, Note(composition.yaml, composition.overrides, covers))
     return composition
 
@@ -172,7 +168,3 @@ def _parsed(text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         return None
-
-
-def _shown(value: Any) -> str:
-    return "nothing" if value is ... else in_hydras_words(value)

@@ -10,13 +10,12 @@ import csv
 import secrets
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-from saigen.recipe import config as config_layer
 from saigen.recipe.composer.compose import CONF, compose
 from saigen.recipe.composer.presets import refuse_frame
 from saigen.recipe.composer.sources import read_sources
+from saigen.recipe.layer import of_config
 from saigen.refusal import Failure
 
 _FOLDER = ".saigen/hydra"
@@ -26,20 +25,21 @@ _RUNS = Path("runs")
 def sweep(overrides: list[str], root: Path) -> None:
     """Run a job for each combination that the overrides ask for; raises SystemExit if one fails.
 
-    Each start has its own folder for what Hydra writes, whatever the clock says.
+    Each start has its own folder for what Hydra writes, out of the way of runs/ and of DVC's outs.
     """
     import hydra
 
     # Hydra runs before any job composes, so what conf/ may say to Hydra is checked here
     refuse_frame(read_sources(root / CONF))
     own = f"hydra.sweep.dir={_FOLDER}/{secrets.token_hex(6)}"
-    sys.argv = [sys.argv[0], "--multirun", own, *overrides]
+    sys.argv = [sys.argv[0], "--multirun", own, "hydra.output_subdir=null", *overrides]
     conf = str((root / CONF).resolve())
     hydra.main(config_path=conf, config_name="config", version_base="1.3")(job)()
 
 
 def job(_: object) -> float | None:
     """One job of a sweep: the overrides that Hydra chose, in a process of their own."""
+    from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
 
     chosen = tuple(HydraConfig.get().overrides.task)
@@ -53,17 +53,10 @@ def job(_: object) -> float | None:
             got=str(code),
             fix=f"see above; alone: saigen train {' '.join(chosen)}",
         )
-    return _beside_hydra(lambda: objective(chosen, Path()))
-
-
-def _beside_hydra(ask: Callable[[], float | None]) -> float | None:
-    """Ask something that composes while Hydra's own main program runs around it."""
-    from hydra.core.global_hydra import GlobalHydra
-
-    outer = GlobalHydra.instance().hydra
+    outer = GlobalHydra.instance().hydra  # Hydra's own main program runs around this
     GlobalHydra.instance().clear()
     try:
-        return ask()
+        return objective(chosen, Path())
     finally:
         GlobalHydra.instance().hydra = outer
 
@@ -77,7 +70,7 @@ def objective(overrides: tuple[str, ...], root: Path) -> float | None:
     from saigen.records.runs import all_runs
 
     composition = compose(overrides, root / CONF)
-    wanted = config_layer.capture(composition.values).digest
+    wanted = of_config(composition.values).digest
     for folder in reversed(all_runs(root / _RUNS)):
         if read_record(folder)["recipe"]["layers"]["config"]["digest"] == wanted:
             with (folder / "history.csv").open(newline="", encoding="utf-8") as file:
