@@ -35,8 +35,8 @@ def main() -> None:
         plain = mlp(widths)
         for p in plain.parameters():
             p.grad = torch.ones_like(p)
-        flat = FlatModel(mlp(widths), lambda *_: "all", scalars=0, multiple=64)
-        held = list(flat.groups(one_tensor=True)["all"].values())
+        flat = FlatModel(mlp(widths), scalars=0, multiple=64)
+        held = list(flat.held(one_tensor=True).values())
         many = torch.optim.AdamW(plain.parameters(), lr=1e-3, fused=True)
         one = torch.optim.AdamW(held, lr=1e-3, fused=True)
         times = [(microseconds(many.step), microseconds(one.step)) for _ in range(ROUNDS)]

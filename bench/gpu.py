@@ -47,8 +47,8 @@ class Work:
     def __init__(self, precision: torch.dtype) -> None:
         torch.manual_seed(0)
         self.precision, self.model = precision, Decoder().cuda()
-        self.flat = FlatModel(self.model, lambda *_: "all", scalars=3, multiple=64)
-        held = self.flat.groups(one_tensor=True)["all"].values()
+        self.flat = FlatModel(self.model, scalars=3, multiple=64)
+        held = self.flat.held(one_tensor=True).values()
         self.optimizer = torch.optim.AdamW(held, lr=1e-4, fused=True)
         self.tokens = torch.randint(TOKENS, (BATCH, PLACES + 1), device="cuda")
         self.traced = [Fingerprint(self.flat.gradients), Fingerprint(self.flat.weights)]

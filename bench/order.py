@@ -28,7 +28,7 @@ def main() -> None:
     positions = np.arange(n)
     rng = np.random.default_rng(0)
     streams = Streams({"order": 0})
-    epoch = Order(streams, 10**12).epoch(0)
+    epoch = Order(streams, 10**12, 0)
     print(f"{platform.machine()}, numpy {np.__version__}, median of {ROUNDS} alternating rounds")
     for size in (n, 1 << (n - 1).bit_length(), (1 << (n - 1).bit_length()) + 1, 10**12):
         ours, theirs = [], []

@@ -11,23 +11,17 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
 from saigen.training.flat import FlatModel
+from saigen.training.processes import Group
 from saigen.training.reduction import Reduction
 
 ROUNDS = 9
 MEGABYTES = (1, 10, 100)
-
-
-@dataclass(frozen=True)
-class Place:
-    rank: int
-    world: int
 
 
 def measure(folder: str, rank: int, world: int) -> None:
@@ -37,8 +31,8 @@ def measure(folder: str, rank: int, world: int) -> None:
     )
     for megabytes in MEGABYTES:
         model = nn.Linear(megabytes * 250_000, 1, bias=False)
-        flat = FlatModel(model, lambda *_: "all", scalars=2, multiple=64 * world)
-        reduction = Reduction(flat, Place(rank, world), world)
+        flat = FlatModel(model, scalars=2, multiple=64 * world)
+        reduction = Reduction(flat, Group(rank, world), world)
         tree, ring = [], []
         for _ in range(ROUNDS):
             reduction.begin_step()

@@ -41,7 +41,6 @@ def main() -> None:
         "key": lambda step: streams.key("dropout", step, 0),
         "set_globals": lambda step: streams.set_globals("dropout", step, 0),
         "numpy": lambda step: streams.numpy("dropout", step, 0),
-        "torch": lambda step: streams.torch("dropout", step, 0),
         "watch: arm + check": watched,
         "torch.manual_seed": torch.manual_seed,
     }

@@ -66,20 +66,14 @@ def row(work: Any, folder: Path) -> Any:
     from saigen.training.sums import Sums
     from saigen.training.trace import Trace
 
-    flat = FlatModel(work.model(), lambda *_: "all", scalars=3, multiple=64)
-    held = list(flat.groups(one_tensor=True)["all"].values())
+    flat = FlatModel(work.model(), scalars=3, multiple=64)
+    held = list(flat.held(one_tensor=True).values())
     optimizer = instantiate(work.config.optimizer, params=held)
     optimizer.step()
     sums = Sums(flat.scalars)
     sums.put(torch.tensor(1.0), 1, asked_to_stop=False)
-    trace = Trace(
-        folder,
-        gradients=Fingerprint(flat.gradients),
-        weights=Fingerprint(flat.weights),
-        sums=sums,
-        flush_steps=work.config.tracking.trace_flush_steps,
-        resumed_at=0,
-    )
+    flush = work.config.tracking.trace_flush_steps
+    trace = Trace(folder, flat, sums, flush_steps=flush, resumed_at=0, in_depth=False)
     samples = np.arange(work.config.trainer.batch_examples)
 
     def add() -> float:

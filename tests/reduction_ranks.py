@@ -7,7 +7,6 @@ takes longer than everything else.
 import json
 import multiprocessing
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,17 +17,12 @@ from torch.nn import functional as F
 from saigen.digest import digest_bytes
 from saigen.training.clipping import Clipping
 from saigen.training.flat import FlatModel
+from saigen.training.processes import Group
 from saigen.training.reduction import Reduction
 from saigen.training.streams import Streams
 
 STREAMS = Streams({"init": 0, "data": 1, "dropout": 2})
 STEPS = 4
-
-
-@dataclass(frozen=True)
-class Place:
-    rank: int
-    world: int
 
 
 def outcome(microbatches, rank, world, processes=None):
@@ -38,13 +32,13 @@ def outcome(microbatches, rank, world, processes=None):
         nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.GELU(), nn.Flatten(), nn.Dropout(0.3),
         nn.Linear(144, 10),
     )  # fmt: skip
-    flat = FlatModel(model, lambda *_: "all", scalars=2, multiple=64 * world)
-    reduction = Reduction(flat, Place(rank, world), microbatches, processes)
+    flat = FlatModel(model, scalars=2, multiple=64 * world)
+    reduction = Reduction(flat, Group(rank, world), microbatches, processes)
     seen = b""
     for step in range(STEPS):
         reduction.begin_step()
         for microbatch in reduction.mine:
-            data = STREAMS.torch("data", step, microbatch)
+            data = torch.Generator().manual_seed(STREAMS.key("data", step, microbatch) % 2**64)
             x, y = torch.randn(3, 1, 8, 8, generator=data), torch.randint(10, (3,), generator=data)
             STREAMS.set_globals("dropout", step, microbatch)
             loss = F.cross_entropy(model(x), y, reduction="sum")

@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 import saigen
-from saigen.refusal import Refusal
 from saigen.training.flat import FlatModel
+from saigen.training.processes import Group
 from saigen.training.reduction import Reduction
 from saigen.training.tree import Accumulator, Node, share, subtrees
 
 sys.path.insert(0, str(Path(__file__).parent))
-from reduction_ranks import Place, outcome
+from reduction_ranks import outcome
 
 WORLDS = [1, 2, 3, 4, 5, 6, 7, 8]
 COUNTS = [6, 8]
@@ -116,14 +116,12 @@ def test_the_number_of_microbatches_belongs_to_the_recipe(found):
 
 
 def flat_of(elements, multiple=64):
-    return FlatModel(
-        nn.Linear(elements, 1, bias=False), lambda *_: "all", scalars=1, multiple=multiple
-    )
+    return FlatModel(nn.Linear(elements, 1, bias=False), scalars=1, multiple=multiple)
 
 
 def total_of(leaves, count):
     flat = flat_of(leaves.shape[1])
-    reduction = Reduction(flat, Place(0, 1), count)
+    reduction = Reduction(flat, Group(0, 1), count)
     for _ in range(2):  # the second step must not see the first
         reduction.begin_step()
         for microbatch in reduction.mine:
@@ -153,8 +151,8 @@ def test_gradients_are_added_in_the_tree_s_order_to_the_bit(count):
 
 def test_batchnorm_counts_steps_and_not_microbatches():
     model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
-    flat = FlatModel(model, lambda *_: "all", scalars=1, multiple=64)
-    reduction = Reduction(flat, Place(0, 1), 3)
+    flat = FlatModel(model, scalars=1, multiple=64)
+    reduction = Reduction(flat, Group(0, 1), 3)
     for _ in range(5):
         reduction.begin_step()
         for microbatch in reduction.mine:
@@ -162,12 +160,3 @@ def test_batchnorm_counts_steps_and_not_microbatches():
             reduction.end_microbatch(microbatch)
         reduction.end_step()
     assert model[1].num_batches_tracked == 5
-
-
-@pytest.mark.parametrize(("world", "multiple"), [(5, 64 * 5), (3, 64 * 4)])
-def test_a_step_that_cannot_be_shared_is_refused(world, multiple):
-    flat = flat_of(10, multiple=multiple)
-    with pytest.raises(Refusal) as caught:
-        Reduction(flat, Place(0, world), 4)
-    assert f"a step cannot be shared by {world} processes" in str(caught.value)
-    assert "expected: at most 4 processes" in str(caught.value)

@@ -75,7 +75,7 @@ def test_several_tensors_are_not_confused_with_each_other():
 
 def test_equal_bits_of_another_form_have_another_fingerprint():
     of = [
-        FlatModel(model, lambda *_: "all", scalars=3, multiple=64)
+        FlatModel(model, scalars=3, multiple=64)
         for model in (torch.nn.Linear(8, 2, bias=False), torch.nn.Linear(2, 8, bias=False))
     ]
     for flat in of:
@@ -98,20 +98,20 @@ def test_multipliers_are_odd_and_differ():
     assert len(set(numbers.tolist())) == BLOCK
 
 
-def write(folder, steps, *, resumed_at=0, weights=None, losses=None, flush_steps=4):
-    """Trace `steps` further steps of a made-up training."""
-    weights = random_floats(64) if weights is None else weights
-    gradients = torch.zeros(64)
-    sums = Sums(torch.zeros(3, dtype=torch.float64))
-    optimizer = torch.optim.SGD([torch.nn.Parameter(weights)], lr=0.1, momentum=0.9)
+def made_up(flush_steps, folder, resumed_at=0):
+    """The weights, gradients and sums of a model, and their trace."""
+    flat = FlatModel(torch.nn.Linear(64, 1, bias=False), scalars=3, multiple=64)
+    sums = Sums(flat.scalars)
     trace = Trace(
-        folder,
-        gradients=Fingerprint([gradients]),
-        weights=Fingerprint([weights]),
-        sums=sums,
-        flush_steps=flush_steps,
-        resumed_at=resumed_at,
+        folder, flat, sums, flush_steps=flush_steps, resumed_at=resumed_at, in_depth=False
     )
+    return flat.weights[0], flat.gradients[0], sums, trace
+
+
+def write(folder, steps, *, resumed_at=0, losses=None):
+    """Trace `steps` further steps of a made-up training."""
+    weights, gradients, sums, trace = made_up(4, folder, resumed_at)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(weights)], lr=0.1, momentum=0.9)
     for step in range(resumed_at, resumed_at + steps):
         gradients.fill_(step)
         weights.copy_(random_floats(64, step))
@@ -177,12 +177,10 @@ def test_the_first_different_step_is_found(tmp_path, step):
 
 
 def test_a_state_that_the_optimizer_replaces_is_still_traced(tmp_path):
-    weights = torch.nn.Parameter(random_floats(64))
+    memory, _, sums, trace = made_up(1, tmp_path)
+    weights = torch.nn.Parameter(memory)
     optimizer = torch.optim.SGD([weights], lr=0.1, momentum=0.9)
-    sums = Sums(torch.zeros(3, dtype=torch.float64))
     sums.put(torch.tensor(1.0), 1, asked_to_stop=False)
-    seen = Fingerprint([weights])
-    trace = Trace(tmp_path, gradients=seen, weights=seen, sums=sums, flush_steps=1, resumed_at=0)
     for step in range(3):
         optimizer.state[weights]["momentum_buffer"] = random_floats(64, step)
         trace.add(step, np.arange(8), optimizer)

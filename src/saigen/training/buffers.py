@@ -11,7 +11,7 @@ steps, and BatchNorm moves once a step, towards the mean of the microbatches' st
 import torch
 
 from saigen.training.flat import FlatModel
-from saigen.training.layout import Block
+from saigen.training.layout import Kind
 
 
 class StepBuffers:
@@ -19,40 +19,32 @@ class StepBuffers:
 
     def __init__(self, flat: FlatModel) -> None:
         """Take the model whose buffers are merged."""
-        blocks = flat.layout.of_kind("buffer", "counter")
-        self._flat = flat
-        self._floats = flat.layout.of_kind("buffer")
-        self._counters = flat.layout.of_kind("counter")
-        start, stop = (blocks[0].start, blocks[-1].stop) if blocks else (0, 0)
-        self._now = flat.values[start:stop]
-        self._began = torch.empty_like(self._now)
-        self._first = start
+
+        def of_kind(kind: Kind) -> list[tuple[torch.Tensor, ...]]:
+            blocks = flat.layout.of_kind(kind)
+            pairs = [(block.of(flat.values), block.of(flat.leaf)) for block in blocks]
+            return [(now, leaf, torch.empty_like(now)) for now, leaf in pairs]
+
+        self._floats, self._counters = of_kind("buffer"), of_kind("counter")
 
     def begin_step(self) -> None:
         """Remember the buffers as they stand, once a step."""
-        if self._began.numel():
-            self._began.copy_(self._now)
+        for now, _, began in (*self._floats, *self._counters):
+            began.copy_(now)
 
     def end_microbatch(self) -> None:
         """Write what the microbatch did to the buffers into the leaf, and undo it."""
-        if not self._began.numel():
-            return
-        for block in self._floats:
-            now, began = block.of(self._flat.values), self._of_start(block)
-            change = block.of(self._flat.leaf)
+        for now, change, began in self._floats:
             # Unchanged is zero even where infinity stands, as in an attention mask.
             torch.sub(now, began, out=change).masked_fill_(now == began, 0)
-        for block in self._counters:
-            block.of(self._flat.leaf).copy_(block.of(self._flat.values))
-        self._now.copy_(self._began)
+            now.copy_(began)
+        for now, seen, began in self._counters:
+            seen.copy_(now)
+            now.copy_(began)
 
     def end_step(self, microbatches: int) -> None:
         """Take over the leaf's totals over the step's microbatches."""
-        for block in self._floats:
-            change = block.of(self._flat.leaf)
-            block.of(self._flat.values).add_(change.div_(microbatches))
-        for block in self._counters:
-            block.of(self._flat.values).copy_(block.of(self._flat.leaf))
-
-    def _of_start(self, block: Block) -> torch.Tensor:
-        return self._began[block.start - self._first : block.stop - self._first].view(block.dtype)
+        for now, change, _ in self._floats:
+            now.add_(change.div_(microbatches))
+        for now, largest, _ in self._counters:
+            now.copy_(largest)

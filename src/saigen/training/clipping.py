@@ -6,6 +6,7 @@ processes share them; mean and clipping are one multiplication.
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -26,9 +27,7 @@ class Clipping:
         blocks = [part for gradient in gradients for part in _blocks(gradient)]
         self._on_host = gradients[0].device.type == "cpu"
         total = sum(map(len, blocks))
-        wide = torch.float32
-        for gradient in gradients:
-            wide = torch.promote_types(wide, gradient.dtype)
+        wide = reduce(torch.promote_types, (g.dtype for g in gradients), torch.float32)
         self._norms = torch.zeros(total, dtype=wide, device=gradients[0].device)
         places = torch.split(self._norms, [len(block) for block in blocks])
         self._blocks = list(zip(blocks, places, strict=True))

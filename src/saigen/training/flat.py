@@ -5,14 +5,14 @@ The model does not notice: its parameters and buffers become views. What touches
 per tensor: a fused AdamW step on the digits MLP takes 33 us instead of 44 (`bench/flat.py`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from saigen.digest import digest_value
 from saigen.refusal import Refusal
-from saigen.training.layout import Item, Kind, Span, join, lay_out
+from saigen.training.layout import Kind, Span, lay_out
 
 
 class FlatModel:
@@ -33,50 +33,41 @@ class FlatModel:
     taken once, under its first name.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        group_of: Callable[[str, Tensor], str],
-        *,
-        scalars: int,
-        multiple: int,
-    ) -> None:
-        """Move the model into arenas.
-
-        `group_of` names the optimizer group of a parameter; `scalars` is the number of float64
-        sums kept in a leaf; an arena's length becomes a multiple of `multiple` bytes.
+    def __init__(self, model: nn.Module, *, scalars: int, multiple: int) -> None:
+        """Move the model into arenas of a multiple of `multiple` bytes, with `scalars` float64
+        sums in a leaf.
         """
         self.model = model
-        parameters, buffers = _trainable(model), _persistent_buffers(model)
-        tensors = parameters | buffers
+        tensors = _state(model)
         device = _one_device(tensors)
-        items = [_item(n, "parameter", group_of(n, p), p) for n, p in parameters.items()]
-        floats = [n for n, b in buffers.items() if b.is_floating_point()]
-        items += [_item(n, "buffer", "", buffers[n]) for n in floats]
-        items += [_item(n, "counter", "", b) for n, b in buffers.items() if n not in floats]
-        items.append(Item("", "scalar", "", torch.float64, (scalars,), (1,)))
-        self.layout = lay_out(items, multiple)
-        self.values = self.layout.arena(device)
-        self.leaf = self.layout.arena(device)
-        self._spans = self.layout.spans[:-1]  # the last holds the scalars
+        items = [(name, _kind(tensor), tensor) for name, tensor in tensors.items()]
+        self.layout = lay_out(
+            [*items, ("", "scalar", torch.empty(scalars, dtype=torch.float64))], multiple
+        )
+        self.values, self.leaf = self.layout.arena(device), self.layout.arena(device)
+        *self._spans, sums = self.layout.spans
         for span in self._spans:
-            self._move_in(tensors[span.item.name], span)
-        weights = self.layout.of_kind("parameter")
-        self.weights = [block.of(self.values) for block in weights]
-        self.gradients = [block.of(self.leaf) for block in weights]
-        self.scalars = self.layout.spans[-1].of(self.leaf)
-        named = [(s.item.name, str(s.item.dtype), s.item.shape) for s in self._spans]
+            tensor, place = tensors[span.name], span.of(self.values)
+            place.copy_(tensor.detach())
+            tensor.data = place
+            if span.kind == "parameter":
+                tensor.grad = span.of(self.leaf)
+        self._blocks = self.layout.of_kind("parameter")
+        self.weights = [block.of(self.values) for block in self._blocks]
+        self.gradients = [block.of(self.leaf) for block in self._blocks]
+        self.scalars = sums.of(self.leaf)
+        named = [(span.name, str(span.dtype), span.shape) for span in self._spans]
         # saigen: constant, because a salt has 64 bits
         self.salt = int(digest_value(named)[:16], 16)  # of names, data types and shapes
 
     def parameters(self) -> list[tuple[str, Tensor, Tensor]]:
         """Each parameter's name, and the bytes of its weights and of its gradient, (bytes,)."""
-        spans = [span for span in self._spans if span.item.kind == "parameter"]
-        places = [(span.item.name, slice(span.start, span.stop)) for span in spans]
+        spans = [span for span in self._spans if span.kind == "parameter"]
+        places = [(span.name, slice(span.start, span.stop)) for span in spans]
         return [(name, self.values[place], self.leaf[place]) for name, place in places]
 
-    def groups(self, *, one_tensor: bool) -> dict[str, dict[str, nn.Parameter]]:
-        """Return for each optimizer group what the optimizer shall hold, by name.
+    def held(self, *, one_tensor: bool) -> dict[str, nn.Parameter]:
+        """Return what the optimizer shall hold, by name.
 
         With `one_tensor`, one flat Parameter per data type: right for every optimizer that
         treats elements alike (SGD, Adam, Lion, ...), and the fastest. Without, the model's own
@@ -84,14 +75,16 @@ class FlatModel:
         The choice belongs to the recipe: torch's fused CPU kernels round the last elements of a
         tensor differently from the others, so the two differ by an ulp here and there.
         """
-        members: dict[str, list[Span]] = {}
-        for span in self._spans:
-            if span.item.kind == "parameter":
-                members.setdefault(span.item.group, []).append(span)
-        if one_tensor:
-            return {group: self._runs(group, spans) for group, spans in members.items()}
-        own = dict(self.model.named_parameters())
-        return {g: {s.item.name: own[s.item.name] for s in spans} for g, spans in members.items()}
+        if not one_tensor:
+            own = dict(self.model.named_parameters())
+            return {span.name: own[span.name] for span in self._spans if span.kind == "parameter"}
+        runs = {}
+        for block, weights, gradients in zip(
+            self._blocks, self.weights, self.gradients, strict=True
+        ):
+            run = runs[f"all.{str(block.dtype).removeprefix('torch.')}"] = nn.Parameter(weights)
+            run.grad = gradients
+        return runs
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every persistent tensor by name, frozen ones too, one name for shared ones.
@@ -106,67 +99,35 @@ class FlatModel:
         return named
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy saved tensors into place; refuse any that is missing, unknown or of another form."""
-        here = self.tensors()
-        for name in sorted(here.keys() | tensors.keys()):
-            expected, got = _form(here.get(name)), _form(tensors.get(name))
-            if expected != got:
-                raise Refusal(
-                    "a saved tensor does not fit the model",
-                    where=f"tensor {name!r}",
-                    expected=expected,
-                    got=got,
-                    fix="build the model from the configuration that the tensors were saved with",
-                )
-        for name, tensor in here.items():
+        """Copy saved tensors into place: those of a model of the same form."""
+        for name, tensor in self.tensors().items():
+            assert tensor.shape == tensors[name].shape
             tensor.copy_(tensors[name])
 
     def check(self) -> None:
         """Refuse if a tensor has left its place, where the arenas would miss it (1 us each)."""
-        now = _trainable(self.model) | _persistent_buffers(self.model)
+        now = _state(self.model)
         for span in self._spans:
-            tensor = now.get(span.item.name)
+            tensor = now.get(span.name)
             if tensor is None or tensor.data_ptr() != self.values.data_ptr() + span.start:
                 raise _moved(span, "values", "change it in place (`copy_`, `add_`)")
-            if span.item.kind == "parameter" and (
+            if span.kind == "parameter" and (
                 tensor.grad is None or tensor.grad.data_ptr() != self.leaf.data_ptr() + span.start
             ):
                 raise _moved(span, "gradient", "zero gradients in place, not to None")
 
-    def _runs(self, group: str, spans: list[Span]) -> dict[str, nn.Parameter]:
-        """One flat Parameter for each data type of a group."""
-        runs = {}
-        for block in join(spans):
-            run = nn.Parameter(block.of(self.values))
-            run.grad = block.of(self.leaf)
-            runs[f"{group}.{str(block.dtype).removeprefix('torch.')}"] = run
-        return runs
 
-    def _move_in(self, tensor: Tensor, span: Span) -> None:
-        """Copy a tensor into its place, and make the place its memory."""
-        place = span.of(self.values)
-        place.copy_(tensor.detach())
-        tensor.data = place
-        if span.item.kind == "parameter":
-            tensor.grad = span.of(self.leaf)
-
-
-def _trainable(model: nn.Module) -> dict[str, Tensor]:
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
-
-
-def _persistent_buffers(model: nn.Module) -> dict[str, Tensor]:
-    """Return the buffers that a checkpoint holds, a shared one once."""
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    """The trainable parameters, then the buffers that a checkpoint holds; a shared one once."""
     saved = model.state_dict(keep_vars=True).keys()
-    return {name: buffer for name, buffer in model.named_buffers() if name in saved}
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    return trainable | {name: buffer for name, buffer in model.named_buffers() if name in saved}
 
 
-def _item(name: str, kind: Kind, group: str, tensor: Tensor) -> Item:
-    """Ask for a place of the tensor's own form. Kernels, and so bits, may depend on strides:
-    those of a dense tensor (contiguous, channels last) are kept.
-    """
-    stride = torch.empty_like(tensor).stride()
-    return Item(name, kind, group, tensor.dtype, tuple(tensor.shape), stride)
+def _kind(tensor: Tensor) -> Kind:
+    if isinstance(tensor, nn.Parameter):
+        return "parameter"
+    return "buffer" if tensor.is_floating_point() else "counter"
 
 
 def _one_device(tensors: Mapping[str, Tensor]) -> torch.device:
@@ -182,15 +143,10 @@ def _one_device(tensors: Mapping[str, Tensor]) -> torch.device:
     )
 
 
-def _form(tensor: Tensor | None) -> str:
-    # saigen: constant, because it is said in a message only
-    return "nothing" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
-
-
 def _moved(span: Span, what: str, fix: str) -> Refusal:
     return Refusal(
-        f"the {what} of a {span.item.kind} left the flat memory",
-        where=f"model, {span.item.name!r}",
+        f"the {what} of a {span.kind} left the flat memory",
+        where=f"model, {span.name!r}",
         expected="the tensor that the trainer laid out, changed in place",
         got="another tensor, which the optimizer and the trace would not see",
         fix=fix,

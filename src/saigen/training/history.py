@@ -1,6 +1,5 @@
 """history.csv: the learning curve, for people and plots. The trace is what is compared."""
 
-import csv
 from pathlib import Path
 
 
@@ -12,24 +11,19 @@ class History:
 
     def __init__(self, folder: Path, *, monitor: str, resumed_at: int) -> None:
         path = folder / "history.csv"
-        self._columns = ["step", "epoch", "learning_rate", "loss", f"validation_{monitor}"]
-        kept: list[list[str]] = []
+        rows = [f"step,epoch,learning_rate,loss,validation_{monitor}\n"]
         if resumed_at and path.is_file():
-            with path.open(newline="", encoding="utf-8") as file:
-                kept = list(csv.reader(file))[1:]
-            kept = [row for row in kept if int(row[0]) <= resumed_at]
-        self._file = path.open("w", newline="", encoding="utf-8")
-        self._writer = csv.writer(self._file, lineterminator="\n")
-        self._writer.writerows([self._columns, *kept])
+            whole = path.read_text(encoding="utf-8").splitlines(keepends=True)[1:]
+            rows += [row for row in whole if row.endswith("\n") and _step(row) <= resumed_at]
+        self._file = path.open("w", encoding="utf-8")
+        self._file.writelines(rows)
+        self.flush, self.close = self._file.flush, self._file.close
 
     def add(self, step: int, epoch: int, rate: float, loss: float, metric: float | None) -> None:
         """Write one row; floats in the shortest text that names their bits."""
-        self._writer.writerow([step, epoch, rate, loss, "" if metric is None else metric])
+        last = "" if metric is None else metric
+        print(step, epoch, rate, loss, last, sep=",", file=self._file)
 
-    def flush(self) -> None:
-        """Let readers see what was added."""
-        self._file.flush()
 
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+def _step(row: str) -> int:
+    return int(row.partition(",")[0])

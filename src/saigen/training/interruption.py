@@ -2,38 +2,33 @@
 
 import signal
 import threading
-from types import FrameType, TracebackType
-from typing import Self
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 
-class Interruption:
+@dataclass
+class Wish:
+    """Whether this process was asked to stop."""
+
+    asked: bool
+
+
+@contextmanager
+def sigterm_noted() -> Iterator[Wish]:
     """While the context lasts, SIGTERM sets `asked` and does nothing else.
 
     Signals reach the main thread only; elsewhere (a test, a notebook's thread) it stays False.
     """
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __enter__(self) -> Self:
-        """Take SIGTERM over."""
-        self._watching = threading.current_thread() is threading.main_thread()
-        if self._watching:
-            self._before = signal.signal(signal.SIGTERM, self._note)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Give SIGTERM back."""
-        if self._watching:
-            signal.signal(signal.SIGTERM, self._before)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        self.asked = True
+    wish = Wish(asked=False)
+    if threading.current_thread() is not threading.main_thread():
+        yield wish
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: setattr(wish, "asked", True))
+    try:
+        yield wish
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class InterruptedAtCheckpoint(Exception):

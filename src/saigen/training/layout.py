@@ -5,10 +5,10 @@ alignment whatever was laid out before it. Tensors of one kind and data type lie
 other and make a block: one typed tensor, padding included, which is zero and stays zero.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -16,38 +16,24 @@ from torch import Tensor
 # saigen: constant, because that is how wide the memory of the processors is
 LINE = 64  # bytes: a cache line, and the widest vector register
 
-Kind: TypeAlias = Literal["parameter", "buffer", "counter", "scalar"]
-
-
-@dataclass(frozen=True)
-class Item:
-    """A tensor that wants a place: `group` orders tensors within their block."""
-
-    name: str
-    kind: Kind
-    group: str
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-
-    @property
-    def numel(self) -> int:
-        """Number of elements."""
-        return torch.Size(self.shape).numel()
+Kind: TypeAlias = Literal["parameter", "buffer", "counter", "scalar"]  # in the order of the bytes
 
 
 @dataclass(frozen=True)
 class Span:
-    """The place of an item: bytes start..stop-1, of which the tail may be padding."""
+    """The place of one tensor: bytes start..stop-1, of which the tail may be padding."""
 
-    item: Item
+    name: str
+    kind: Kind
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
     start: int
     stop: int
 
     def of(self, arena: Tensor) -> Tensor:
-        """Look at the item in an arena, with its own shape and strides."""
-        run = arena[self.start : self.stop].view(self.item.dtype)[: self.item.numel]
-        return run.as_strided(self.item.shape, self.item.stride)
+        """Look at the tensor in an arena, with its own shape and strides."""
+        return arena[self.start : self.stop].view(self.dtype).as_strided(self.shape, self.stride)
 
 
 @dataclass(frozen=True)
@@ -88,37 +74,26 @@ class Layout:
         return tuple(block for block in self.blocks if block.kind in kinds)
 
 
-def lay_out(items: Sequence[Item], multiple: int) -> Layout:
-    """Give every item a place, in a fixed order: kinds, data types and groups in the order in
-    which they first appear, then the items' own order. `size` becomes a multiple of `multiple`.
+def lay_out(tensors: Sequence[tuple[str, Kind, Tensor]], multiple: int) -> Layout:
+    """Give every tensor a place: by kind, then by data type in the order in which those first
+    appear, then in the given order. `size` becomes a multiple of `multiple`.
     """
-    spans, at = [], 0
-    for item in _in_order(items):
-        size = _up(item.numel * item.dtype.itemsize, LINE)
-        spans.append(Span(item, at, at + size))
-        at += size
-    return Layout(tuple(spans), join(spans), _up(at, multiple))
-
-
-def join(spans: Iterable[Span]) -> tuple[Block, ...]:
-    """Join spans that follow each other and share kind and data type."""
-    runs = groupby(spans, lambda span: (span.item.kind, span.item.dtype))
+    kinds, dtypes = get_args(Kind), list(dict.fromkeys(t.dtype for _, _, t in tensors))
+    spans: list[Span] = []
+    at = 0
+    for name, kind, t in sorted(
+        tensors, key=lambda item: (kinds.index(item[1]), dtypes.index(item[2].dtype))
+    ):
+        # kernels, and so bits, may depend on strides: those of a dense tensor are kept
+        stride = torch.empty_like(t).stride()
+        stop = at + _up(t.numel() * t.itemsize, LINE)
+        spans.append(Span(name, kind, t.dtype, tuple(t.shape), stride, at, stop))
+        at = stop
     blocks = []
-    for (kind, dtype), members in runs:
+    for (kind, dtype), members in groupby(spans, lambda span: (span.kind, span.dtype)):
         run = list(members)
         blocks.append(Block(kind, dtype, run[0].start, run[-1].stop))
-    return tuple(blocks)
-
-
-def _in_order(items: Sequence[Item]) -> list[Item]:
-    """Sort by first appearance, stably."""
-    kinds = list(dict.fromkeys(item.kind for item in items))
-    dtypes = list(dict.fromkeys(item.dtype for item in items))
-    groups = list(dict.fromkeys(item.group for item in items))
-    return sorted(
-        items,
-        key=lambda i: (kinds.index(i.kind), dtypes.index(i.dtype), groups.index(i.group)),
-    )
+    return Layout(tuple(spans), tuple(blocks), _up(at, multiple))
 
 
 def _up(size: int, multiple: int) -> int:

@@ -14,7 +14,6 @@ import sysconfig
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -27,124 +26,6 @@ from saigen.training.streams import cuda_generators
 
 _Words = ctypes.c_uint32 * 5  # saigen: constant, because NumPy lays its state out so
 _TorchWords = ctypes.c_uint32 * 10  # saigen: constant, because torch lays its state out so
-
-
-@dataclass(frozen=True)
-class Draw:
-    """One draw outside a stream: from which generator, and the line of the project's own code
-    nearest to it (`inside` is the line of the library that drew).
-    """
-
-    generator: str
-    file: str
-    line: int
-    function: str
-    inside: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line} ({self.function}) drew from {self.generator}"
-
-
-class GlobalsWatch:
-    """Counts, per generator, the step boundaries at which it had moved outside a stream.
-
-    Costs 4 us per `arm` and `check` together (`bench/streams.py`). With ``locate`` every line of
-    Python that runs in between is followed (`sys.settrace`, this thread) until the first draw,
-    which is then in `first`: some hundred times slower, the same bits.
-    """
-
-    def __init__(self, *, locate: bool) -> None:
-        self.counts: Counter[str] = Counter()
-        self.first: Draw | None = None
-        self._locate = locate
-        self._tracer: _Tracer | None = None
-        self._positions = _readers()
-        self._before: list[object] | None = None
-
-    def arm(self) -> None:
-        """From here on, until `check`, nobody may draw from a global generator."""
-        if self._locate and self.first is None:
-            self._tracer = _Tracer(self._positions)
-            self._tracer.start(sys._getframe(1))
-        self._before = [read() for read in self._positions.values()]
-
-    def check(self) -> tuple[str, ...]:
-        """Return the generators that moved since `arm` (none if it was never called)."""
-        if self._before is None:
-            return ()
-        before, self._before = self._before, None
-        if self._tracer is not None:
-            self._tracer.stop()
-            self.first = self._tracer.draw
-            self._tracer = None
-        if before == [read() for read in self._positions.values()]:
-            return ()
-        moved = tuple(
-            name
-            for (name, read), old in zip(self._positions.items(), before, strict=True)
-            if read() != old
-        )
-        self.counts.update(moved)
-        return moved
-
-
-class _Tracer:
-    """Follows execution line by line until a generator moves; the line before is the culprit."""
-
-    def __init__(self, positions: dict[str, Callable[[], object]]) -> None:
-        self.draw: Draw | None = None
-        self._positions = positions
-        self._before = {name: read() for name, read in positions.items()}
-        self._at: tuple[FrameType, int] | None = None
-        self._stack: list[FrameType] = []
-        self._outer: Any = None
-
-    def start(self, frame: FrameType) -> None:
-        """Trace this frame, its callers, and whatever they call."""
-        self._outer = sys.gettrace()
-        self._at = (frame, frame.f_lineno)
-        self._stack = [caller for caller, _ in traceback.walk_stack(frame)]
-        for caller in self._stack:
-            caller.f_trace = self._event
-        sys.settrace(self._event)
-
-    def stop(self) -> None:
-        """Look once more, then leave the interpreter as it was."""
-        sys.settrace(self._outer)
-        for frame in self._stack:
-            frame.f_trace = self._outer
-        self._look()
-        self._stack, self._at = [], None
-
-    def _event(self, frame: FrameType, event: str, _: Any) -> Any:
-        self._look()
-        if event == "return" and frame.f_back is not None:
-            frame = frame.f_back
-        self._at = (frame, frame.f_lineno)
-        return self._event
-
-    def _look(self) -> None:
-        if self.draw is not None or self._at is None:
-            return
-        for name, read in self._positions.items():
-            if read() != self._before[name]:
-                self.draw = _blame(name, *self._at)
-                return
-
-
-def _blame(generator: str, frame: FrameType, line: int) -> Draw:
-    """Name the innermost frame of the project's own code, or the innermost one of all."""
-    frames = [(frame, line), *((f, f.f_lineno) for f, _ in traceback.walk_stack(frame.f_back))]
-    own = next((at for at in frames if is_project(at[0].f_code.co_filename)), frames[0])
-    return Draw(
-        generator=generator,
-        file=own[0].f_code.co_filename,
-        line=own[1],
-        function=own[0].f_code.co_qualname,
-        inside=f"{frame.f_code.co_filename}:{line}",
-    )
-
-
 _FOREIGN = (
     "<",  # <frozen importlib...>, <string>
     str(Path(__file__).resolve().parents[1]) + os.sep,
@@ -155,6 +36,88 @@ _FOREIGN = (
 def is_project(file: str) -> bool:
     """Whether a line of this file is the project's own, not the instrument's or a library's."""
     return not file.startswith(_FOREIGN)
+
+
+class GlobalsWatch:
+    """Counts, per generator, the step boundaries at which it had moved outside a stream.
+
+    Costs 4 us per `arm` and `check` together (`bench/streams.py`). With ``locate`` every line of
+    Python that runs in between is followed (`sys.settrace`, this thread) until the first draw,
+    which is then told in `first`: some hundred times slower, the same bits.
+    """
+
+    def __init__(self, *, locate: bool) -> None:
+        self.counts: Counter[str] = Counter()
+        self.first: str | None = None  # file, line and function of the project's own code
+        self._locate = locate
+        self._tracer: _Tracer | None = None
+        self._positions = _readers()
+        self._before: list[object] | None = None
+
+    def arm(self) -> None:
+        """From here on, until `check`, nobody may draw from a global generator."""
+        self._before = [read() for read in self._positions.values()]
+        if self._locate and self.first is None:
+            self._tracer = _Tracer(self._moved, sys._getframe(1))
+
+    def check(self) -> tuple[str, ...]:
+        """Return the generators that moved since `arm` (none if it was never called)."""
+        if self._tracer is not None:
+            self.first, self._tracer = self._tracer.stop(), None
+        moved = self._moved()
+        self._before = None
+        self.counts.update(moved)
+        return moved
+
+    def _moved(self) -> tuple[str, ...]:
+        now = [read() for read in self._positions.values()]
+        if self._before is None or now == self._before:
+            return ()
+        pairs = zip(self._positions, self._before, now, strict=True)
+        return tuple(name for name, old, new in pairs if old != new)
+
+
+class _Tracer:
+    """Follows execution line by line until a generator moves; the line before is the culprit."""
+
+    def __init__(self, moved: Callable[[], tuple[str, ...]], frame: FrameType) -> None:
+        """Trace this frame, its callers, and whatever they call."""
+        self._draw: str | None = None
+        self._moved = moved
+        self._outer: Any = sys.gettrace()
+        self._at = (frame, frame.f_lineno)
+        self._stack = [caller for caller, _ in traceback.walk_stack(frame)]
+        for caller in self._stack:
+            caller.f_trace = self._event
+        sys.settrace(self._event)
+
+    def stop(self) -> str | None:
+        """Look once more, leave the interpreter as it was, and tell the first draw."""
+        sys.settrace(self._outer)
+        for frame in self._stack:
+            frame.f_trace = self._outer
+        self._look()
+        return self._draw
+
+    def _event(self, frame: FrameType, event: str, _: Any) -> Any:
+        self._look()
+        if event == "return" and frame.f_back is not None:
+            frame = frame.f_back
+        self._at = (frame, frame.f_lineno)
+        return self._event
+
+    def _look(self) -> None:
+        if self._draw is None and (moved := self._moved()):
+            self._draw = _blame(moved[0], *self._at)
+
+
+def _blame(generator: str, frame: FrameType, line: int) -> str:
+    """Name the innermost frame of the project's own code, or the innermost one of all."""
+    frames = [(frame, line), *((f, f.f_lineno) for f, _ in traceback.walk_stack(frame.f_back))]
+    own = (at for at in frames if is_project(at[0].f_code.co_filename))
+    inner, line = next(own, frames[0])
+    code = inner.f_code
+    return f"{code.co_filename}:{line} ({code.co_qualname}) drew from {generator}"
 
 
 def _readers() -> dict[str, Callable[[], object]]:

@@ -53,57 +53,48 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 class Loader:
-    """Reads microbatches for training: `places` says which, in which order."""
+    """Reads microbatches for training; also inside a worker, where it travels by fork or pickle."""
 
     def __init__(self, dataset: Dataset, streams: Streams, *, workers: int, pinned: bool) -> None:
-        self._reader = _Reader(dataset, streams)
+        self._dataset: Any = dataset
+        self._streams, self._workers, self._pinned = streams, workers, pinned
         self.reads_at_once = hasattr(dataset, "__getitems__")
-        self._workers = workers
-        self._pinned = pinned
+        self._takes_generator = not self.reads_at_once and _takes_generator(dataset)
 
     def batches(self, places: Iterator[Place]) -> Iterator[Batch]:
-        """Microbatches in the order of `places`.
+        """The microbatches at `places`, in their order.
 
         Workers prefetch. The DataLoader gets a generator of its own: without one, iterating it
         draws a seed from the global generator.
         """
         if self._workers == 0:
-            return map(self._reader.__getitem__, places)
+            return map(self.__getitem__, places)
         loader: DataLoader[Batch] = DataLoader(
-            cast(Any, self._reader),
+            cast(Any, self),
             sampler=cast(Any, places),
             batch_size=None,
             num_workers=self._workers,
-            collate_fn=_as_it_is,
             worker_init_fn=_one_thread,
             generator=torch.Generator().manual_seed(0),
             pin_memory=self._pinned,
         )
         return iter(loader)
 
-
-class _Reader:
-    """One microbatch at a time; also inside a worker, where it travels by fork or pickle."""
-
-    def __init__(self, dataset: Dataset, streams: Streams) -> None:
-        self._dataset: Any = dataset
-        self._streams = streams
-        self._at_once = hasattr(dataset, "__getitems__")
-        self._takes_generator = not self._at_once and _takes_generator(dataset)
-
     def __getitem__(self, place: Place) -> Batch:
+        """Read one microbatch."""
         epoch, samples = place
-        if self._at_once:
+        if self.reads_at_once:
             return _tensors(self._dataset.__getitems__(samples))
         return _tensors(_stack([self._sample(epoch, int(sample)) for sample in samples]))
 
     def _sample(self, epoch: int, sample: int) -> Mapping[str, Any]:
         # also the global generators, so that transforms that know nothing of us are covered
         self._streams.set_globals("augment", epoch, sample)
-        if not self._takes_generator:
-            return cast(Mapping[str, Any], self._dataset[sample])
-        generator = self._streams.numpy("augment", epoch, sample)
-        return cast(Mapping[str, Any], self._dataset.__getitem__(sample, generator=generator))
+        drawn = {}
+        if self._takes_generator:
+            drawn["generator"] = self._streams.numpy("augment", epoch, sample)
+        read: Mapping[str, Any] = self._dataset.__getitem__(sample, **drawn)
+        return read
 
 
 def _takes_generator(dataset: Dataset) -> bool:
@@ -117,10 +108,6 @@ def _stack(samples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
 
 def _tensors(arrays: Mapping[str, np.ndarray]) -> Batch:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
 
 
 def _one_thread(worker: int) -> None:  # noqa: ARG001

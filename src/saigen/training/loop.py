@@ -1,6 +1,5 @@
 """The loop: one linear story, from the streams to the weights."""
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -16,14 +15,14 @@ import torch
 from saigen.digest import digest_bytes
 from saigen.recipe.callables.callees import function, instantiate
 from saigen.recipe.schema import Config, Trainer
-from saigen.refusal import Failure, Refusal
+from saigen.refusal import Refusal
 from saigen.training.checkpoint import Checkpoints
 from saigen.training.clipping import Clipping
 from saigen.training.evaluation import Task, predict
 from saigen.training.fingerprint import Fingerprint
 from saigen.training.flat import FlatModel
 from saigen.training.history import History
-from saigen.training.interruption import InterruptedAtCheckpoint, Interruption
+from saigen.training.interruption import InterruptedAtCheckpoint, sigterm_noted
 from saigen.training.leaks import GlobalsWatch
 from saigen.training.loading import Loader, Place, to_device
 from saigen.training.nondeterminism import explain
@@ -37,8 +36,7 @@ from saigen.training.selection import Selection
 from saigen.training.state import RunState
 from saigen.training.stepping import bare_step
 from saigen.training.streams import Streams
-from saigen.training.sums import Sums
-from saigen.training.tensor_trace import TensorTrace
+from saigen.training.sums import Sums, finite
 from saigen.training.trace import Trace
 
 
@@ -90,9 +88,9 @@ def train(
     # -- The model, from the `init` stream ------------------------------------------------------
     model = build_model(config, streams).to(device)
     # saigen: constant, because three sums ride along, in whole cache lines
-    flat = FlatModel(model, _one_group, scalars=3, multiple=group.world * 64)
+    flat = FlatModel(model, scalars=3, multiple=group.world * 64)
     initial_weights = _digest(flat)
-    held = flat.groups(one_tensor=trainer.parameter_layout == "flat")["all"]
+    held = flat.held(one_tensor=trainer.parameter_layout == "flat")
     optimizer: torch.optim.Optimizer = instantiate(config.optimizer, params=list(held.values()))
     optimizer_step = bare_step(optimizer)
     rate = float(optimizer.param_groups[0]["lr"])
@@ -106,42 +104,37 @@ def train(
 
     # -- Where it was interrupted ---------------------------------------------------------------
     checkpoints = Checkpoints(folder, kept=tracking.checkpoints_kept, say=say) if folder else None
-    first = _continue(checkpoints, state, group, device)
-    if first and group.writes:
-        say(f"continuing after step {first}")
-    order = Order(streams, len(dataset))
+    found = group.share(checkpoints.newest() if checkpoints else None)
+    first = found.step if found else 0
+    if found:
+        state.restore(found.tensors, found.values)
+        if group.writes:
+            say(f"continuing after step {first}")
     drawn: deque[np.ndarray] = deque()  # the batches that were handed out, for the trace
-    places = _places(order, trainer, range(first, total_steps), mine=reduction.mine, drawn=drawn)
+    steps = range(first, total_steps)
+    places = _places(streams, len(dataset), trainer, steps, mine=reduction.mine, drawn=drawn)
     loader = Loader(dataset, streams, workers=hardware.loader_workers, pinned=device.type == "cuda")
     batches = loader.batches(places)
     history = History(folder, monitor=trainer.monitor, resumed_at=first) if folder else None
     weights = Fingerprint(flat.weights, salt=flat.salt)
-    in_depth = None
-    if folder and tracking.trace_depth == "tensor":
-        in_depth = TensorTrace(folder, flat, resumed_at=first)
     trace = folder and Trace(
         folder,
-        gradients=Fingerprint(flat.gradients, salt=flat.salt),
-        weights=weights,
-        sums=sums,
+        flat,
+        sums,
         flush_steps=tracking.trace_flush_steps,
         resumed_at=first,
-        in_depth=in_depth,
+        in_depth=tracking.trace_depth == "tensor",
     )
     watch = GlobalsWatch(locate=tracking.leak_watch == "locate")
-    progress = Progress(
-        first=first,
-        total=total_steps,
-        every_seconds=tracking.progress_every_seconds,
-        shown=group.writes,
-    )
+    every = tracking.progress_every_seconds
+    progress = Progress(first=first, total=total_steps, every_seconds=every, shown=group.writes)
     started, done, stop, interrupted = time.monotonic(), first, selection.should_stop(), False
     # entering a disabled autocast costs 4 us
     mixed = precision != torch.float32
     autocast = torch.autocast(device.type, precision) if mixed else nullcontext()
 
     # -- Step by step ---------------------------------------------------------------------------
-    with Interruption() as interruption:
+    with sigterm_noted() as sigterm:
         while done < total_steps and not stop:
             step = done
             reduction.begin_step()
@@ -160,7 +153,7 @@ def train(
                 except RuntimeError as error:
                     explain(error, model, partial(_again, task, model, batch))
                     raise
-                sums.put(loss, terms, asked_to_stop=interruption.asked)
+                sums.put(loss, terms, asked_to_stop=sigterm.asked)
                 reduction.end_microbatch(microbatch)
             watch.arm()
             reduction.end_step()
@@ -182,7 +175,7 @@ def train(
             look = done % tracking.history_every_steps == 0 or progress.due()
             if not (validate or save or look or sums.asked_to_stop):
                 continue
-            mean = _finite(sums.loss, step, learning_rate)
+            mean = finite(sums.loss, step)
             value = None
             if validate:
                 found = predict(
@@ -205,6 +198,7 @@ def train(
             interrupted = sums.asked_to_stop and not at_end
             stop |= interrupted
             if save or stop:
+                flat.check()
                 held_here = str(weights.read(signs=True))
                 group.refuse_unless_same("weights", {f"step {done}": held_here})
             if checkpoints and history and trace and (save or stop):
@@ -230,7 +224,7 @@ def train(
             "processes": group.world,
             "steps": done - first,
             "draws_outside_streams": dict(watch.counts),
-            "first_draw_outside_streams": str(watch.first) if watch.first else None,
+            "first_draw_outside_streams": watch.first,
             "seconds": time.monotonic() - started,
         },
     )
@@ -249,13 +243,14 @@ def _steps_per_epoch(samples: int, config: Config) -> int:
     return steps
 
 
-def _one_group(name: str, parameter: torch.Tensor) -> str:  # noqa: ARG001
-    """All parameters move alike: one group, so one flat tensor for each data type."""
-    return "all"
-
-
 def _places(
-    order: Order, trainer: Trainer, steps: range, *, mine: range, drawn: deque[np.ndarray]
+    streams: Streams,
+    samples: int,
+    trainer: Trainer,
+    steps: range,
+    *,
+    mine: range,
+    drawn: deque[np.ndarray],
 ) -> Iterator[Place]:
     """The microbatches of this rank, step by step; loader workers let this run ahead.
 
@@ -263,47 +258,21 @@ def _places(
     its last whole batch sits out, other samples in each epoch.
     """
     size = trainer.batch_examples
-    part, steps_per_epoch = size // trainer.microbatches, order.n // size
-    epoch, current = -1, order.epoch(0)
+    part, steps_per_epoch = size // trainer.microbatches, samples // size
+    order = Order(streams, samples, 0)
     for step in steps:
-        if step // steps_per_epoch != epoch:
-            epoch = step // steps_per_epoch
-            current = order.epoch(epoch)
-        start = step % steps_per_epoch * size
-        batch = current.indices(start, start + size)
+        epoch, place = divmod(step, steps_per_epoch)
+        if epoch != order.epoch:
+            order = Order(streams, samples, epoch)
+        batch = order.indices(place * size, (place + 1) * size)
         drawn.append(batch)
         for microbatch in mine:
             yield epoch, batch[microbatch * part : (microbatch + 1) * part]
 
 
-def _continue(
-    checkpoints: Checkpoints | None, state: RunState, group: Group, device: torch.device
-) -> int:
-    """Put back the newest whole checkpoint that rank 0 finds, on all ranks; returns its step."""
-    found = checkpoints.newest() if checkpoints else None
-    step, values = group.share([found.step, found.values] if found else [0, None])
-    if step:
-        tensors = group.broadcast(found.tensors if found else {}, device)
-        state.restore(tensors, values)
-    return int(step)
-
-
 def _again(task: Task, model: torch.nn.Module, batch: Any) -> None:
     """Forward and backward once more, to see where an error comes from."""
     task.loss(task.forward(model, batch), batch)[0].backward()  # type: ignore[no-untyped-call]
-
-
-def _finite(loss: float, step: int, learning_rate: float) -> float:
-    if math.isfinite(loss):
-        return loss
-    raise Failure(
-        "the loss is not a number any more",
-        where=f"step {step}",
-        expected="a finite loss",
-        got=str(loss),
-        fix=f"lower optimizer.lr (the rate is {learning_rate:g} here), set "
-        "trainer.clip_gradient_norm, or look for NaN in the data",
-    )
 
 
 def _digest(flat: FlatModel) -> str:

@@ -7,13 +7,11 @@ any number of loaders may ask it for any positions.
 """
 
 import hashlib
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from saigen.refusal import Refusal
 from saigen.training.streams import Streams
 
 Indices: TypeAlias = NDArray[np.int64]
@@ -40,62 +38,35 @@ def sample_index(key: int, n: int, positions: Indices) -> Indices:
     For each key a bijection of 0..n-1, 1 <= n <= 2^62. Costs 10 ns an index (`bench/order.py`),
     twice that where n lies just above a power of two. Memory: a block, and O(k).
     """
-    return _permute(_Network(key, n), n, positions, inverse=False)
+    return _permute(_Network(key, n), n, positions)
 
 
-def position_of(key: int, n: int, samples: Indices) -> Indices:
-    """Return where these samples stand, (k,) int64: the inverse of `sample_index`."""
-    return _permute(_Network(key, n), n, samples, inverse=True)
-
-
-@dataclass(frozen=True)
 class Order:
-    """The order of n samples in every epoch, keyed by the stream "order" and the epoch."""
+    """The order of n samples in one epoch, keyed by the stream "order" and the epoch.
 
-    streams: Streams
-    n: int
-
-    def epoch(self, epoch: int) -> "EpochOrder":
-        """Return the order of one epoch, counted from 0."""
-        return EpochOrder(self.streams.key("order", epoch), self.n)
-
-
-class EpochOrder:
-    """One epoch's order. Remembers the last block it computed, which is what makes a batch of 32
-    cost a slice; what it answers depends on the key, n and the positions alone.
+    Remembers the last block it computed, which is what makes a batch of 32 cost a slice; what it
+    answers depends on the key, n and the positions alone.
     """
 
-    def __init__(self, key: int, n: int) -> None:
-        """Take a 128-bit key and the number of samples."""
-        self.key = key
-        self.n = n
-        self._network = _Network(key, n)
+    def __init__(self, streams: Streams, n: int, epoch: int) -> None:
+        """Take the number of samples, and which epoch, counted from 0."""
+        self.n, self.epoch = n, epoch
+        self._network = _Network(streams.key("order", epoch), n)
         self._block_start = 0
         self._block: Indices = np.empty(0, np.int64)
 
     def indices(self, start: int, stop: int) -> Indices:
         """Return the samples at positions start..stop-1, (stop - start,) int64."""
-        if not 0 <= start <= stop <= self.n:
-            raise Refusal(
-                "these positions are not in the epoch",
-                where="EpochOrder.indices",
-                expected=f"0 <= start <= stop <= {self.n}",
-                got=f"start={start}, stop={stop}",
-                fix="ask for the rest of the epoch, then for the beginning of the next one",
-            )
+        assert 0 <= start <= stop <= self.n
         first = start - self._block_start
         if not 0 <= first <= first + stop - start <= self._block.size:
             # Block-aligned, so that a resumed run computes the same blocks as any other.
             self._block_start = start - start % _BLOCK
             end = min(self.n, max(stop, self._block_start + _BLOCK))
             positions = np.arange(self._block_start, end)
-            self._block = _permute(self._network, self.n, positions, inverse=False)
+            self._block = _permute(self._network, self.n, positions)
             first = start - self._block_start
         return self._block[first : first + stop - start].copy()
-
-    def position_of(self, samples: Indices) -> Indices:
-        """Return at which positions of this epoch these samples stand, (k,) int64."""
-        return _permute(self._network, self.n, samples, inverse=True)
 
 
 class _Network:
@@ -107,14 +78,7 @@ class _Network:
     """
 
     def __init__(self, key: int, n: int) -> None:
-        if not 1 <= n <= MAXIMUM:
-            raise Refusal(
-                "an order of this many samples cannot be made",
-                where="order",
-                expected="1 <= n <= 2^62 samples",
-                got=str(n),
-                fix="check the dataset's length",
-            )
+        assert 1 <= n <= MAXIMUM
         bits = max(_BITS, (n - 1).bit_length())
         self.low_bits = bits // 2
         self.high_bits = bits - self.low_bits
@@ -122,7 +86,7 @@ class _Network:
         digest = hashlib.shake_128(key.to_bytes(16, "little")).digest(4 * _ROUNDS)
         self.keys = np.frombuffer(digest, dtype="<u4").astype(np.uint32)
 
-    def __call__(self, values: Indices, *, inverse: bool) -> Indices:
+    def __call__(self, values: Indices) -> Indices:
         """Map values (k,) to their images; about 60 passes over 4-byte words in cache."""
         halves = (
             (values >> self.low_bits).astype(np.uint32),
@@ -132,7 +96,7 @@ class _Network:
         shifts = np.uint32(32 - self.high_bits), np.uint32(32 - self.low_bits)
         mixed, shifted = np.empty_like(halves[0]), np.empty_like(halves[0])
         multiplier, shift, again = _MIX
-        for turn in reversed(range(_ROUNDS)) if inverse else range(_ROUNDS):
+        for turn in range(_ROUNDS):
             changed, other = turn % 2, 1 - turn % 2
             # Not linear over XOR (multiplication carries) nor over addition (the shift): a
             # linear round function gives a permutation whose steps repeat.
@@ -149,24 +113,17 @@ class _Network:
         return image
 
 
-def _permute(network: _Network, n: int, values: Indices, *, inverse: bool) -> Indices:
+def _permute(network: _Network, n: int, values: Indices) -> Indices:
     """Apply the network block by block, again and again to what falls outside 0..n-1."""
-    if values.size and not 0 <= int(values.min()) <= int(values.max()) < n:
-        raise Refusal(
-            "a position or sample lies outside the data",
-            where="order",
-            expected=f"0 <= number < {n}",
-            got=f"numbers from {values.min()} to {values.max()}",
-            fix="count from 0; a new epoch begins again at position 0",
-        )
+    assert values.size == 0 or 0 <= int(values.min()) <= int(values.max()) < n
     images = np.empty(values.shape, np.int64)
     for start in range(0, values.size, _BLOCK):
         block = values[start : start + _BLOCK]
-        images[start : start + _BLOCK] = network(block, inverse=inverse)
+        images[start : start + _BLOCK] = network(block)
     outside = np.flatnonzero(images >= n)
     while outside.size:
         for start in range(0, outside.size, _BLOCK):
             places = outside[start : start + _BLOCK]
-            images[places] = network(images[places], inverse=inverse)
+            images[places] = network(images[places])
         outside = outside[images[outside] >= n]
     return images

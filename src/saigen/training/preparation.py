@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,22 +133,20 @@ def prepare(
 def _split(table: Table, config: Prepare) -> dict[str, Table]:
     names = np.array([split_of(i, config.salt, config.fractions) for i in table.ids])
     splits = {split: table.rows(np.flatnonzero(names == split)) for split in SPLITS}
-    for split, rows in splits.items():
-        if not rows.ids:
-            raise Refusal(
-                "a split is empty",
-                where=f"prepare.fractions.{split}",
-                expected="at least one record",
-                got=f"none of {len(table.ids)}",
-                fix="give the split a larger fraction, or take a larger snapshot",
-            )
+    if empty := [split for split, rows in splits.items() if not rows.ids]:
+        raise Refusal(
+            "a split is empty",
+            where=f"prepare.fractions.{empty[0]}",
+            expected="at least one record",
+            got=f"none of {len(table.ids)}",
+            fix="give the split a larger fraction, or take a larger snapshot",
+        )
     return splits
 
 
 def _refuse_repeated_ids(table: Table, where: str) -> None:
-    seen: set[str] = set()
-    for record_id in table.ids:
-        if record_id in seen:
+    for record_id, times in Counter(table.ids).most_common(1):
+        if times > 1:
             raise Refusal(
                 "two records have the same id",
                 where=f"{where}: {record_id}",
@@ -155,7 +154,6 @@ def _refuse_repeated_ids(table: Table, where: str) -> None:
                 got="the id twice",
                 fix="give each record an id of its own; the split and the order hang on it",
             )
-        seen.add(record_id)
 
 
 def _npy(array: np.ndarray) -> bytes:

@@ -6,7 +6,6 @@ ranks check that they hold the same recipe before step 0 and the same weights at
 
 import ctypes
 import datetime
-import json
 import os
 import signal
 import subprocess
@@ -15,70 +14,41 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from saigen.refusal import Failure, Refusal
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 # saigen: constant, because shells count signals from 128
 TERMINATED = 128 + signal.SIGTERM  # the exit code of a run that SIGTERM ended at a checkpoint
 # saigen: constant, because waiting moves no bit
 _GRACE_SECONDS = 5.0  # that survivors have to say what they saw before they are ended
+_POLL_SECONDS = 0.02  # saigen: constant, because waiting moves no bit
 _PR_SET_PDEATHSIG = 1
 
 
-@dataclass
+@dataclass(frozen=True)
 class Group:
     """This process's place among the processes of a run."""
 
     rank: int
     world: int
-    _calls: int = field(default=0, init=False)
 
     @property
     def writes(self) -> bool:
         """Whether this is the one process that touches files."""
         return self.rank == 0
 
-    def gather(self, value: Any) -> list[Any]:
-        """Every rank's JSON value, to every rank, by rank. All ranks must call it alike."""
-        if self.world == 1:
-            return [value]
-        import torch.distributed as dist
-
-        store = dist.distributed_c10d._get_default_store()
-        self._calls += 1
-        head = f"saigen/{self._calls}"
-        store.set(f"{head}/{self.rank}", json.dumps(value))
-        with partners_needed():
-            return [json.loads(store.get(f"{head}/{rank}")) for rank in range(self.world)]
-
     def share(self, value: Any) -> Any:
-        """Rank 0's JSON value, to every rank."""
-        return self.gather(value)[0]
-
-    def broadcast(
-        self, tensors: dict[str, "Tensor"], device: "torch.device"
-    ) -> dict[str, "Tensor"]:
-        """Rank 0's tensors by name, to every rank, on the device. Bytes move, nothing is added."""
-        import torch
+        """Rank 0's value (tensors come on its device), to every rank. All must call it alike."""
+        if self.world == 1:
+            return value
         import torch.distributed as dist
 
-        if self.world == 1:
-            return tensors
-        forms = [(n, str(t.dtype).removeprefix("torch."), t.shape) for n, t in tensors.items()]
-        received = {}
-        for name, dtype, shape in self.share(forms):
-            tensor = torch.empty(shape, dtype=getattr(torch, dtype), device=device)
-            if self.writes:
-                tensor.copy_(tensors[name])
-            dist.broadcast(tensor.view(-1).view(torch.uint8) if tensor.numel() else tensor, src=0)
-            received[name] = tensor
-        return received
+        values = [value]
+        with partners_needed():
+            dist.broadcast_object_list(values, src=0)
+        return values[0]
 
     def leave(self) -> None:
         """Part from the other processes, after the last collective."""
@@ -89,7 +59,13 @@ class Group:
 
     def refuse_unless_same(self, what: str, values: Mapping[str, str]) -> None:
         """Compare named digests over all ranks; raises Failure with the first that differs."""
-        everywhere = self.gather(dict(values))
+        if self.world == 1:
+            return
+        import torch.distributed as dist
+
+        everywhere: list[dict[str, str]] = [{} for _ in range(self.world)]
+        with partners_needed():
+            dist.all_gather_object(everywhere, dict(values))
         for name in values:
             found = [held[name] for held in everywhere]
             if len(set(found)) > 1:
@@ -192,24 +168,22 @@ def launch(processes: int, command: Sequence[str], inherited: int) -> int:
 
 
 def _watch(ranks: Sequence["subprocess.Popen[bytes]"]) -> int:
-    while True:
+    codes: list[int | None] = [None]
+    failed: list[tuple[int, int]] = []
+    while None in codes and not failed:
+        time.sleep(_POLL_SECONDS)
         codes = [process.poll() for process in ranks]
-        failed = [rank for rank, code in enumerate(codes) if code not in (None, 0, TERMINATED)]
-        if failed:
-            break
-        if None not in codes:
-            # saigen: constant, because no exit code yet means that none failed
-            return max(int(code or 0) for code in codes)
-        time.sleep(0.02)  # saigen: constant, because waiting moves no bit
+        ended = [(code, rank) for rank, code in enumerate(codes) if code is not None]
+        failed = [found for found in ended if found[0] not in (0, TERMINATED)]
+    if not failed:
+        return max(code for code, _ in ended)
     # more than one may have ended in the meantime: the one that a signal ended is the cause
-    # saigen: constant, because no exit code yet means that none failed
-    rank = min(failed, key=lambda failed_rank: codes[failed_rank] or 0)
-    code = codes[rank] or 0  # saigen: constant, because no exit code yet means that none failed
+    code, rank = min(failed)
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
     print(f"process {rank} of {len(ranks)} {how}; ending the others", file=sys.stderr, flush=True)
     deadline = time.monotonic() + _GRACE_SECONDS
     while time.monotonic() < deadline and any(process.poll() is None for process in ranks):
-        time.sleep(0.02)  # saigen: constant, because waiting moves no bit
+        time.sleep(_POLL_SECONDS)
     return code if code > 0 else 1
 
 

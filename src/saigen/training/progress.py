@@ -10,18 +10,14 @@ class Progress:
     """Loss, metric, rate and time left, renewed every `every_seconds`; on standard error."""
 
     def __init__(self, *, first: int, total: int, every_seconds: float, shown: bool) -> None:
-        self._total = total
-        self._every = every_seconds
-        self._started = time.monotonic()
-        self._first = first
-        self._next = 0.0
+        self._first, self._total, self._every, self._shown = first, total, every_seconds, shown
+        self._started, self._next = time.monotonic(), 0.0
         self._metric = ""
-        self._shown = shown
-        self._bar = (
-            tqdm(total=total, initial=first, unit="step", mininterval=every_seconds)
-            if shown and sys.stderr.isatty()
-            else None
+        hidden = not (shown and sys.stderr.isatty())
+        self._bar = tqdm(
+            total=total, initial=first, unit="step", mininterval=every_seconds, disable=hidden
         )
+        self.close = self._bar.close
 
     def due(self) -> bool:
         """Whether it is time to be renewed; to be asked at each step, as reading a loss costs."""
@@ -37,7 +33,7 @@ class Progress:
             return
         now = time.monotonic()
         self._next = now + self._every
-        if self._bar is not None:
+        if not self._bar.disable:
             self._bar.set_postfix_str(f"loss {loss:.4f}{self._metric}", refresh=False)
             self._bar.update(step - self._bar.n)
             return
@@ -46,15 +42,3 @@ class Progress:
         left = f"{(self._total - step) / rate:.0f} s left" if rate else "..."
         text = f"step {step}/{self._total} loss {loss:.4f}{self._metric} {rate:.0f} steps/s {left}"
         print(text, file=sys.stderr, flush=True)
-
-    def say(self, text: str) -> None:
-        """A line above the bar."""
-        if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
-        else:
-            print(text, file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """End the bar."""
-        if self._bar is not None:
-            self._bar.close()

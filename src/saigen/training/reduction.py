@@ -11,32 +11,18 @@ sums instead of one.
 """
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from saigen.refusal import Refusal
 from saigen.training.buffers import StepBuffers
 from saigen.training.flat import FlatModel
 from saigen.training.layout import Block
-from saigen.training.processes import partners_needed
+from saigen.training.processes import Group, partners_needed
 from saigen.training.tree import Accumulator, Node, share, subtrees
 
 _NOTHING = nullcontext()
-
-
-class Place(Protocol):
-    """Which one of how many processes this is."""
-
-    @property
-    def rank(self) -> int:
-        """From 0."""
-
-    @property
-    def world(self) -> int:
-        """How many there are."""
 
 
 class Reduction:
@@ -49,7 +35,7 @@ class Reduction:
     def __init__(
         self,
         flat: FlatModel,
-        place: Place,
+        group: Group,
         microbatches: int,
         # saigen: constant, because all processes take part unless a test says which
         processes: dist.ProcessGroup | None = None,
@@ -58,10 +44,9 @@ class Reduction:
 
         The flat model's arenas must be a multiple of 64 bytes times the number of processes.
         """
-        # saigen: constant, because a slice is whole cache lines
-        if place.world > microbatches or flat.layout.size % (64 * place.world):
-            raise _not_shareable(flat, place, microbatches)
-        self.mine = share(microbatches, place.rank, place.world)
+        assert group.world <= microbatches
+        assert flat.layout.size % (64 * group.world) == 0
+        self.mine = share(microbatches, group.rank, group.world)
         self._microbatches = microbatches
         self.model = flat.model
         self._leaf = flat.leaf
@@ -71,7 +56,7 @@ class Reduction:
         self._tree = Accumulator[Tensor](microbatches, self._add)
         self._at_last = False
         self._exchange = (
-            _Exchange(flat, place, microbatches, processes) if place.world > 1 else None
+            _Exchange(flat, group, microbatches, processes) if group.world > 1 else None
         )
 
     def begin_step(self) -> None:
@@ -123,22 +108,22 @@ class _Exchange:
     def __init__(
         self,
         flat: FlatModel,
-        place: Place,
+        group: Group,
         microbatches: int,
         processes: dist.ProcessGroup | None,
     ) -> None:
-        self._rank, self._world, self._processes = place.rank, place.world, processes
+        self._rank, self._world, self._processes = group.rank, group.world, processes
         self._microbatches = microbatches
-        self._slice = flat.layout.size // place.world  # bytes
-        start = place.rank * self._slice
+        self._slice = flat.layout.size // group.world  # bytes
+        start = group.rank * self._slice
         cuts = (block.within(start, start + self._slice) for block in flat.layout.blocks)
         self._blocks = tuple(cut for cut in cuts if cut is not None)
-        ranks = range(place.world)
-        nodes = [subtrees(microbatches, share(microbatches, r, place.world)) for r in ranks]
+        ranks = range(group.world)
+        nodes = [subtrees(microbatches, share(microbatches, r, group.world)) for r in ranks]
         self._nodes = [node for of_rank in nodes for node in of_rank]  # from left to right
-        self._sent = [len(nodes[place.rank]) * self._slice] * place.world
+        self._sent = [len(nodes[group.rank]) * self._slice] * group.world
         self._received = [len(of_rank) * self._slice for of_rank in nodes]
-        self._outbox = flat.leaf.new_empty(sum(self._sent) if len(nodes[place.rank]) > 1 else 0)
+        self._outbox = flat.leaf.new_empty(sum(self._sent) if len(nodes[group.rank]) > 1 else 0)
         self._inbox = flat.leaf.new_empty(sum(self._received))
 
     def total(self, sums: list[Tensor], into: Tensor) -> None:
@@ -194,14 +179,3 @@ def _add_blocks(blocks: tuple[Block, ...], into: Tensor, other: Tensor) -> None:
             torch.maximum(total, block.of(other), out=total)
         else:
             total.add_(block.of(other))
-
-
-def _not_shareable(flat: FlatModel, place: Place, microbatches: int) -> Refusal:
-    return Refusal(
-        f"a step cannot be shared by {place.world} processes",
-        where="the fixed tree",
-        expected=f"at most {microbatches} processes, one microbatch each, and arenas of a multiple "
-        f"of {64 * place.world} bytes",
-        got=f"{place.world} processes, {flat.layout.size} bytes",
-        fix="start fewer processes, or raise the number of microbatches (another recipe)",
-    )

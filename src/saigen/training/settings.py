@@ -139,39 +139,34 @@ def read_back() -> dict[str, Any]:
     }
 
 
-def _refuse_missing_instructions(instruction_set: str) -> None:
-    """torch takes ATEN_CPU_CAPABILITY at its word, also where the processor lacks it."""
-    import torch
-
-    has = {"avx2": torch.cpu._is_avx2_supported, "avx512": torch.cpu._is_avx512_supported}
-    if instruction_set in has and not has[instruction_set]():
-        raise Refusal(
-            f"this processor has no {instruction_set}",
-            where="agreement.instruction_set",
-            expected=f"a processor with {instruction_set}",
-            got="one without",
-            fix="run on another machine, or choose native or default and let the recipe say so",
-        )
-
-
 def refuse_unless_set(config: Config, found: Mapping[str, Any]) -> None:
     """Compare what was read back with what was asked for; raise Refusal on the first difference."""
-    _refuse_missing_instructions(config.agreement.instruction_set)
-    agreement = config.agreement.model_dump() | {
+    import torch
+
+    wanted = config.agreement.model_dump() | {
         "intra_op_threads": config.hardware.intra_op_threads,
         "inter_op_threads": config.hardware.inter_op_threads,
         "python_hash_seed": str(config.agreement.python_hash_seed),
     }
-    if agreement["instruction_set"] == "native":
-        del agreement["instruction_set"]
-    else:
-        agreement["instruction_set"] = agreement["instruction_set"].upper()
+    instructions = wanted.pop("instruction_set")
+    # torch takes ATEN_CPU_CAPABILITY at its word, also where the processor lacks it
+    has = {"avx2": torch.cpu._is_avx2_supported, "avx512": torch.cpu._is_avx512_supported}
+    if instructions in has and not has[instructions]():
+        raise Refusal(
+            f"this processor has no {instructions}",
+            where="agreement.instruction_set",
+            expected=f"a processor with {instructions}",
+            got="one without",
+            fix="run on another machine, or choose native or default and let the recipe say so",
+        )
+    if instructions != "native":
+        wanted["instruction_set"] = instructions.upper()
     for name, value in found.items():
-        if name in agreement and agreement[name] != value:
+        if name in wanted and wanted[name] != value:
             raise Refusal(
                 "a switch was set and did not stay set",
                 where=f"agreement.{name}",
-                expected=repr(agreement[name]),
+                expected=repr(wanted[name]),
                 got=repr(value),
                 fix="look for what else sets it (a library, an environment variable), or "
                 "choose the value that this machine has and let the recipe say so",

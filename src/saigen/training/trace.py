@@ -7,7 +7,6 @@ runs have equal bytes.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,12 @@ import torch
 from saigen.digest import digest_file
 from saigen.refusal import Failure
 from saigen.training.fingerprint import Fingerprint
-from saigen.training.sums import Sums
+from saigen.training.flat import FlatModel
+from saigen.training.sums import Sums, finite
 from saigen.training.tensor_trace import TensorTrace
 from saigen.training.trace_file import HEADER_BYTES, NAME, ROW, SCHEMA, read_trace
 
 _CHAINED = ROW.itemsize - 16  # saigen: constant, because a row ends with 16 bytes of chain
-_COLUMNS = ("gradients", "weights", "optimizer")
 _NOTHING = (0, 0, 0)  # the fingerprint of nothing
 
 
@@ -37,26 +36,21 @@ class Trace:
     def __init__(
         self,
         run: Path,
-        *,
-        gradients: Fingerprint,
-        weights: Fingerprint,
+        flat: FlatModel,
         sums: Sums,
+        *,
         flush_steps: int,
         resumed_at: int,
-        # saigen: constant, because tracking.trace_depth says who passes one
-        in_depth: TensorTrace | None = None,
+        in_depth: bool,
     ) -> None:
         """Take the memory that is traced; rows from step `resumed_at` on are cut off."""
         self.path = run / NAME
-        self._gradients, self._weights = gradients, weights
+        self._gradients = Fingerprint(flat.gradients, salt=flat.salt)
+        self._weights = Fingerprint(flat.weights, salt=flat.salt)
         self._state: list[Fingerprint] = []
-        self._sums, self._size, device = sums, flush_steps, sums.pair.device
-        self._in_depth = in_depth
-        self._rows: list[tuple[Any, ...]] = []
-        self._on_host = device.type == "cpu"
-        shape = (0 if self._on_host else flush_steps, len(_COLUMNS))
-        self._lanes = torch.zeros(shape, dtype=torch.int64, device=device)
-        self._losses = torch.zeros((shape[0], 2), dtype=torch.float64, device=device)
+        self._sums, self._size = sums, flush_steps
+        self._in_depth = TensorTrace(run, flat, resumed_at=resumed_at) if in_depth else None
+        self._rows: list[tuple[int, int, Any, list[Any]]] = []  # numbers, or tensors on a device
         self._chain = _cut(self.path, resumed_at)
         self._file = self.path.open("ab")
 
@@ -74,15 +68,12 @@ class Trace:
         parts = [(self._gradients, not odd), (self._weights, odd)]
         if self._state:
             parts.append((self._state[step % len(self._state)], False))
-        if self._on_host:
+        if self._sums.on_host:
             found = [fingerprint.read(signs=signs) for fingerprint, signs in parts]
-            self._rows.append((step, ids, self._sums.loss, *found, *_NOTHING[len(found) :], b""))
+            self._rows.append((step, ids, self._sums.loss, found))
         else:
-            place = len(self._rows)
-            for column, (fingerprint, signs) in enumerate(parts):
-                self._lanes[place, column] = fingerprint.on_device(signs=signs)
-            self._losses[place] = self._sums.pair
-            self._rows.append((step, ids, 0.0, *_NOTHING, b""))
+            there = [fingerprint.on_device(signs=signs) for fingerprint, signs in parts]
+            self._rows.append((step, ids, self._sums.loss_there, there))
         if len(self._rows) == self._size:
             self.flush()
 
@@ -90,13 +81,14 @@ class Trace:
         """Write the rows that wait."""
         if self._in_depth:
             self._in_depth.flush()
-        rows = np.array(self._rows, ROW)
-        if not self._on_host and len(rows):
-            lanes = self._lanes[: len(rows)].cpu().numpy().view(np.uint64)
-            losses = self._losses[: len(rows)].cpu().numpy()
-            rows["loss"] = losses[:, 0] / losses[:, 1]
-            for column, name in enumerate(_COLUMNS):
-                rows[name] = lanes[:, column]
+        if self._rows and not self._sums.on_host:
+            steps, ids, losses, found = zip(*self._rows, strict=True)
+            lanes = torch.stack([torch.stack(row) for row in found]).cpu().numpy().view(np.uint64)
+            told = torch.stack(losses).tolist()
+            self._rows = list(zip(steps, ids, told, lanes.tolist(), strict=True))
+        rows = np.array(
+            [(*row, *found, *_NOTHING[len(found) :], b"") for *row, found in self._rows], ROW
+        )
         for row in rows:
             content = row.tobytes()[:_CHAINED]
             self._chain = hashlib.blake2b(self._chain + content, digest_size=16).digest()
@@ -104,10 +96,10 @@ class Trace:
         self._file.write(rows.tobytes())
         self._file.flush()
         self._rows.clear()
-        finite = np.isfinite(rows["loss"])
-        if not finite.all():
+        if not np.isfinite(rows["loss"]).all():
             self._file.close()
-            _refuse_loss(rows[int(np.argmin(finite))])
+            for row in rows:
+                finite(float(row["loss"]), row["step"])
 
     def sync(self) -> None:
         """Wait until what was flushed is on disk."""
@@ -127,7 +119,8 @@ class Trace:
 def _cut(path: Path, steps: int) -> bytes:
     """Begin a trace, or cut one after `steps` rows; returns the chain so far."""
     if steps == 0:
-        head = json.dumps({"schema": SCHEMA, "row": _described()}).encode()
+        columns = {name: str(ROW[name]) for name in ROW.names or ()}
+        head = json.dumps({"schema": SCHEMA, "row": columns}).encode()
         path.write_bytes(head.ljust(HEADER_BYTES - 1) + b"\n")
         return b"\0" * 16  # saigen: constant, because a link of the chain has 16 bytes
     rows = read_trace(path.parent) if path.is_file() else np.zeros(0, ROW)
@@ -144,10 +137,6 @@ def _cut(path: Path, steps: int) -> bytes:
     return chain
 
 
-def _described() -> Mapping[str, str]:
-    return {name: str(ROW[name]) for name in ROW.names or ()}
-
-
 def _state(optimizer: torch.optim.Optimizer) -> list[Fingerprint]:
     """Of each kind of state (exp_avg, ...) one fingerprint, of its tensors of whole words, in the
     order of the optimizer's parameters.
@@ -160,13 +149,3 @@ def _state(optimizer: torch.optim.Optimizer) -> list[Fingerprint]:
                 if torch.is_tensor(value) and value.numel() * value.itemsize % 8 == 0:
                     kinds.setdefault(kind, []).append(value)
     return [Fingerprint(kinds[kind]) for kind in sorted(kinds)]
-
-
-def _refuse_loss(row: Any) -> None:
-    raise Failure(
-        "the loss is not a number any more",
-        where=f"step {row['step']}",
-        expected="a finite loss",
-        got=str(row["loss"]),
-        fix="lower optimizer.lr, set trainer.clip_gradient_norm, or look for NaN in the data",
-    )
