@@ -106,6 +106,18 @@ def test_other_evaluation_data_is_the_first_line(made):
     assert first.startswith("METRICS CANNOT BE COMPARED: other records were evaluated")
 
 
+def test_snapshots_without_a_common_record_are_told_apart(made):
+    a = open_run("last", made.root)
+    content = (made.root / "data/digits.csv").read_bytes().replace(b"digit-", b"other-")
+    digest = hashlib.sha256(content).hexdigest()
+    (made.root / "runs/.kept" / digest).write_bytes(content)
+    record = json.loads(json.dumps(a.record))
+    record["recipe"]["layers"]["data"]["snapshot"]["sha256"] = digest
+    found = diff(a, Run(folder=a.folder, record=record, root=a.root))
+    names = [d.name for d in found.differences if d.layer == "data"]
+    assert names == [f"data/digits.csv: 1797 rows {word} in B" for word in ("missing", "new")]
+
+
 def test_the_same_recipe_with_another_outcome_is_called_a_violation(made):
     a = open_run("last", made.root)
     record = json.loads(json.dumps(a.record))
@@ -166,6 +178,8 @@ def test_the_published_schema_is_the_one_in_use(name):
         ("audit-1", ("audit", "--json")),
         ("record-2", ("show", "last", "--json")),
         ("config-1", ("compose", "--json")),
+        ("explain-1", ("compose", "--explain", "optimizer", "--json")),
+        ("explain-1", ("compose", "--explain", "trainer.max_epochs", "--json")),
     ],
 )
 def test_what_a_verb_answers_fits_its_schema(name, command, made):

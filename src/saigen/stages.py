@@ -9,13 +9,19 @@ import numpy as np
 
 from saigen.digest import digest_bytes
 from saigen.files import write_json, write_whole
-from saigen.recipe import code, config, data, distribution, environment, lock, randomness
+from saigen.recipe import code, environment, lock
 from saigen.recipe.callables.callees import instantiate
 from saigen.recipe.composer.compose import Composition, typed
-from saigen.recipe.layer import LAYERS, recipe_entry
+from saigen.recipe.layer import (
+    LAYERS,
+    of_config,
+    of_data,
+    of_distribution,
+    of_randomness,
+    recipe_entry,
+)
 from saigen.recipe.schema import Config
 from saigen.records import circumstances, kept, ledger, runs
-from saigen.records.completion import complete
 from saigen.records.model_folder import MANIFEST, WEIGHTS, ModelFolder, open_model, write_model
 from saigen.records.predictions import predictions_csv
 from saigen.records.record import new_record, outcome_digest, read_record, write_record
@@ -70,14 +76,14 @@ def train(
             recipe=recipe,
             fitted=prepared.folder / "fitted",
         )
-        record["outcome"]["weights"] = {
+        weights = {
             "sha256": manifest["files"][WEIGHTS],
             "initial": trained.initial_weights,
             "step": trained.best_step,
         }
-        record["outcome"]["trace"] = trained.trace
-        record["circumstances"]["training"] = trained.circumstances
-        record["circumstances"]["imported"] = circumstances.imported(root)
+        record["outcome"] |= {"weights": weights, "trace": trained.trace}
+        imported = circumstances.imported(root)
+        record["circumstances"] |= {"training": trained.circumstances, "imported": imported}
         write_record(folder, record)
     return folder
 
@@ -95,21 +101,27 @@ def evaluate(folder: Path, root: Path) -> tuple[dict[str, Any], ledger.Standing 
     _set_switches(chosen)
     prepared = open_prepared(root / FOLDER)
     _refuse_other_data(record, prepared)
-    arrays = prepared.arrays("evaluation")
+    arrays, ids = prepared.arrays("evaluation"), prepared.ids("evaluation")
     found, metrics = _measure(model, chosen, arrays)
-    table = predictions_csv(prepared.ids("evaluation"), found)
-    outcome = {
-        "metrics": metrics,
-        "predictions": {"sha256": digest_bytes(table), "rows": len(prepared.ids("evaluation"))},
-    }
+    table = predictions_csv(ids, found)
+    outcome = {"metrics": metrics, "predictions": {"sha256": digest_bytes(table), "rows": len(ids)}}
     if record["complete"]:
-        _refuse_other_outcome(folder, record, outcome)
+        for part, value in outcome.items():
+            if record["outcome"][part] != value:
+                raise Failure(
+                    "the same weights gave something else than the record says",
+                    where=f"{folder.name}: outcome.{part}",
+                    expected=str(record["outcome"][part]),
+                    got=str(value),
+                    fix="look for a difference of the machine: `saigen show` lists what was "
+                    "recorded",
+                )
         return record, None
     write_whole(folder / "predictions.csv", table)
     record["outcome"].update(outcome)
     record["outcome"]["digest"] = outcome_digest(record["outcome"])
     record["circumstances"]["finished_at"] = circumstances.now()
-    return record, complete(folder, record)
+    return record, ledger.complete(folder, record)
 
 
 def predict(model_path: Path, source: Path, root: Path) -> bytes:
@@ -145,31 +157,28 @@ def publish_results(folder: Path, root: Path) -> None:
     """Copy to results/ what git and DVC keep of a run besides its model: a run folder, which
     every verb takes for a RUN in any clone.
     """
+    published, uncommitted = root / runs.RESULTS, folder / circumstances.UNCOMMITTED
     for name in ("record.json", "predictions.csv", "history.csv", "trace.bin"):
-        write_whole(root / runs.RESULTS / name, (folder / name).read_bytes())
-    uncommitted = root / runs.RESULTS / circumstances.UNCOMMITTED
-    shutil.rmtree(uncommitted, ignore_errors=True)
-    uncommitted.mkdir()
-    if (folder / circumstances.UNCOMMITTED).is_dir():
-        shutil.copytree(folder / circumstances.UNCOMMITTED, uncommitted, dirs_exist_ok=True)
-    write_json(root / runs.RESULTS / "metrics.json", read_record(folder)["outcome"]["metrics"])
+        write_whole(published / name, (folder / name).read_bytes())
+    shutil.rmtree(published / uncommitted.name, ignore_errors=True)
+    (published / uncommitted.name).mkdir()
+    if uncommitted.is_dir():
+        shutil.copytree(uncommitted, published / uncommitted.name, dirs_exist_ok=True)
+    write_json(published / "metrics.json", read_record(folder)["outcome"]["metrics"])
 
 
 def run_of_model(root: Path) -> Path:
     """The run that made model/: the newest one with its recipe and its weights."""
-    model = open_model(root / MODEL)
+    made = open_model(root / MODEL).manifest
     for folder in reversed(runs.all_runs(root / runs.RUNS)):
         record = read_record(folder)
-        weights = record["outcome"]["weights"] or {}
-        if (
-            record["recipe"]["digest"] == model.manifest["recipe"]
-            and weights.get("sha256") == model.manifest["files"][WEIGHTS]
-        ):
+        weights = (record["outcome"]["weights"] or {}).get("sha256")
+        if (record["recipe"]["digest"], weights) == (made["recipe"], made["files"][WEIGHTS]):
             return folder
     raise Refusal(
         "the run that made this model is not here",
         where=f"{runs.RUNS}/",
-        expected=f"a run of recipe {model.manifest['recipe'][:12]}",
+        expected=f"a run of recipe {made['recipe'][:12]}",
         got="no such run",
         fix="run `dvc repro --force train`: the same recipe gives the same model",
     )
@@ -187,8 +196,8 @@ def capture_recipe(
 
     chosen = composition.config
     layers = (
-        data.capture(prepared.manifest),
-        config.capture(composition.values),
+        of_data(prepared.manifest),
+        of_config(composition.values),
         code.capture(root),
         environment.capture(
             root,
@@ -197,20 +206,19 @@ def capture_recipe(
             portable=chosen.agreement.name == "portable",
             replaced=drift.replaced,
         ),
-        randomness.capture(chosen.randomness, chosen.agreement, SCHEME),
-        distribution.capture(chosen.trainer, chosen.agreement, chosen.hardware),
+        of_randomness(chosen, SCHEME),
+        of_distribution(chosen),
     )
     return recipe_entry(layers)
 
 
 def _begin(
-    folder: Path,
-    recipe: dict[str, Any],
-    composition: Composition,
-    drift: lock.Drift,
-    root: Path,
+    folder: Path, recipe: dict[str, Any], composition: Composition, drift: lock.Drift, root: Path
 ) -> dict[str, Any]:
-    """Write the record as it stands before step 0, or take up the one of an interrupted start."""
+    """Write the record as it stands before step 0, or take up the one of an interrupted start.
+
+    What the digests of code and data stand for is kept, so that `diff` can name a difference.
+    """
     surroundings = circumstances.capture(root, composition, drift.lines)
     if (folder / "record.json").is_file():
         record = read_record(folder)
@@ -218,18 +226,13 @@ def _begin(
     else:
         record = new_record(folder.name, recipe, surroundings)
         circumstances.keep_uncommitted(root, folder)
-        _keep(folder.parent, recipe, chosen=composition.config, root=root)
+        inputs, files = recipe["layers"]["data"], recipe["layers"]["code"]["files"]
+        snapshot = {composition.config.data.snapshot: inputs["snapshot"]["sha256"]}
+        kept.keep(folder.parent, root, files | snapshot)
+        kept.keep(folder.parent, root / FOLDER, inputs["prepared"])
     write_whole(folder / "config.yaml", composition.yaml.encode())
     write_record(folder, record)
     return record
-
-
-def _keep(runs_folder: Path, recipe: dict[str, Any], *, chosen: Config, root: Path) -> None:
-    """Keep what the digests of code and data stand for, so that `diff` can name a difference."""
-    layer = recipe["layers"]["data"]
-    kept.keep(runs_folder, root, recipe["layers"]["code"]["files"])
-    kept.keep(runs_folder, root, {chosen.data.snapshot: layer["snapshot"]["sha256"]})
-    kept.keep(runs_folder, root / FOLDER, layer["prepared"])
 
 
 def _set_switches(chosen: Config) -> dict[str, Any]:
@@ -242,14 +245,14 @@ def _set_switches(chosen: Config) -> dict[str, Any]:
 def _measure(
     model: ModelFolder, chosen: Config, arrays: dict[str, np.ndarray], *, measured: bool = True
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Predictions for some arrays and, where they hold the targets, metrics."""
     import torch
 
     from saigen.training.evaluation import predict as forward
 
-    network = instantiate(chosen.model)
+    network, task = instantiate(chosen.model), instantiate(chosen.task)
     network.load_state_dict(model.weights())
     device = torch.device(chosen.hardware.device)
-    task = instantiate(chosen.task)
     found = forward(
         network.to(device),
         task,
@@ -262,29 +265,14 @@ def _measure(
 
 
 def _refuse_other_data(record: dict[str, Any], prepared: Prepared) -> None:
-    trained_on = record["recipe"]["layers"]["data"]["prepared"]
-    if trained_on != prepared.manifest["files"]:
+    trained, here = record["recipe"]["layers"]["data"]["prepared"], prepared.manifest["files"]
+    if trained != here:
+        names = sorted(trained.keys() | here.keys())
         raise Refusal(
             "the prepared data is not what this run was made with, so its metrics would not be "
             "comparable",
             where=f"{FOLDER}/manifest.json",
             expected=f"the files that the record of {record['run']} names",
-            got=", ".join(
-                name
-                for name in sorted(trained_on.keys() | prepared.manifest["files"].keys())
-                if trained_on.get(name) != prepared.manifest["files"].get(name)
-            ),
+            got=", ".join(name for name in names if trained.get(name) != here.get(name)),
             fix="prepare the data of that run again (`dvc checkout`), or train on this data",
         )
-
-
-def _refuse_other_outcome(folder: Path, record: dict[str, Any], outcome: dict[str, Any]) -> None:
-    for part, value in outcome.items():
-        if record["outcome"][part] != value:
-            raise Failure(
-                "the same weights gave something else than the record says",
-                where=f"{folder.name}: outcome.{part}",
-                expected=str(record["outcome"][part]),
-                got=str(value),
-                fix="look for a difference of the machine: `saigen show` lists what was recorded",
-            )

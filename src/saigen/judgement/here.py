@@ -3,20 +3,19 @@
 import json
 import os
 import platform
-import re
 import shutil
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
+from saigen.judgement.remaking.remotes import dvc
 from saigen.recipe import lock
 from saigen.recipe.code import git_state
 from saigen.recipe.environment import cpu_information, machine
-from saigen.records.document import Document
+from saigen.records.record import Document
 
 _PATIENCE_SECONDS = 30  # with a remote or an engine that does not answer
 
@@ -51,43 +50,43 @@ class Here(Document):
 
 def look(root: Path) -> Here:
     """Look at everything; takes a few seconds, most of them for torch and DVC."""
-    host, information = machine(), cpu_information()
+    host, git = machine(), git_state(root)
     container = host["container"]
+    flags = cpu_information().get("flags", "").split()
+    chosen = {"avx", "avx2", "fma", "avx_vnni", "amx_tile"}
     remote, remote_problem = _remote(root)
-    commit, uncommitted = _git(root)
+    gpu = _told("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+    name, _, driver = gpu.partition("\n")[0].partition(", ")
     return Here(
         system=f"{host['os']}, kernel {host['kernel']}",
         architecture=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
         container=container if isinstance(container, str) else container.get("id", "unknown"),
         processor=host["cpu_model"],
-        processor_flags=[
-            flag
-            for flag in information.get("flags", "").split()
-            if flag in {"avx", "avx2", "fma", "avx_vnni", "amx_tile"} or flag.startswith("avx512")
-        ],
+        processor_flags=[f for f in flags if f in chosen or f.startswith("avx512")],
         processors=len(os.sched_getaffinity(0)),
         drift=lock.drift(root.resolve()).lines,
         lock=str(lock.lock_file(root).relative_to(root)),
         **_torch(),
-        **_gpu(),
+        gpu=name,
+        driver=driver,
         engine=_engine(),
         remote=remote,
         remote_problem=remote_problem,
-        commit=commit,
-        uncommitted=uncommitted,
+        commit=git["commit"] or "",
+        uncommitted=f"\n{git['patch']}".count("\ndiff --git ") + len(git["untracked"]),
         free_bytes=shutil.disk_usage(root).free,
     )
 
 
 def _torch() -> dict[str, Any]:
-    nothing = {"torch": "", "mkl": False, "gloo": False, "cuda": "", "cuda_usable": False}
     try:
         import torch
         import torch.distributed as dist
 
         from saigen.training.branches import mkl_branch
     except (ImportError, OSError) as error:  # a library that is gone is an OSError
+        nothing = {"torch": "", "mkl": False, "gloo": False, "cuda": "", "cuda_usable": False}
         return {**nothing, "torch_problem": str(error).splitlines()[0]}
     loopback = "lo" in {name for _, name in socket.if_nameindex()}
     return {
@@ -100,12 +99,6 @@ def _torch() -> dict[str, Any]:
     }
 
 
-def _gpu() -> dict[str, Any]:
-    asked = "--query-gpu=name,driver_version", "--format=csv,noheader"
-    name, _, driver = _told("nvidia-smi", *asked).partition("\n")[0].partition(", ")
-    return {"gpu": name, "driver": driver}
-
-
 def _engine() -> str:
     for name in ("docker", "podman"):
         if version := _told(name, "version", "--format", "{{.Server.Version}}"):
@@ -115,43 +108,28 @@ def _engine() -> str:
 
 def _remote(root: Path) -> tuple[str, str]:
     """DVC's default remote, and why it does not hold the snapshot, if it does not."""
-    dvc = (sys.executable, "-m", "dvc")
-    listed = [line.split() for line in _told(*dvc, "remote", "list", at=root).splitlines()]
-    name = next((words[0] for words in listed if "(default)" in words), "")
-    if not name:
-        return "", "no remote is configured"
+    name = ""
     try:
-        done = _run(*dvc, "status", "--cloud", "--json", "data.dvc", at=root)
+        listed = dvc(root, "remote", "list", seconds=_PATIENCE_SECONDS).stdout.decode()
+        name = next((line.split()[0] for line in listed.splitlines() if "(default)" in line), "")
+        if not name:
+            return "", "no remote is configured"
+        status = ("status", "--cloud", "--json", "data.dvc")
+        done = dvc(root, *status, seconds=_PATIENCE_SECONDS)
     except subprocess.TimeoutExpired:
         return name, f"no answer within {_PATIENCE_SECONDS} s"
     if done.returncode:
-        return name, (done.stderr.strip().splitlines() or ["dvc status failed"])[-1]
+        return name, (done.stderr.decode().strip().splitlines() or ["dvc status failed"])[-1]
     lacking = [path for path, state in json.loads(done.stdout).items() if state != "deleted"]
     return name, f"it lacks {', '.join(lacking)}" if lacking else ""
 
 
-def _git(root: Path) -> tuple[str, int]:
-    state = git_state(root)
-    changed = len(re.findall(r"^diff --git ", state["patch"], re.MULTILINE))
-    return state["commit"] or "", changed + len(state["untracked"])
-
-
-def _run(*command: str, at: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        cwd=at,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_PATIENCE_SECONDS,
-        stdin=subprocess.DEVNULL,
-    )
-
-
-def _told(*command: str, at: Path | None = None) -> str:
+def _told(*command: str) -> str:
     """What a command printed; nothing where it failed, hung, or is not there."""
     try:
-        done = _run(*command, at=at)
-    except (OSError, subprocess.TimeoutExpired):
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=_PATIENCE_SECONDS,
+            stdin=subprocess.DEVNULL,
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
         return ""
-    return "" if done.returncode else done.stdout.strip()

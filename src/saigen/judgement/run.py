@@ -1,18 +1,20 @@
 """A run as the judge sees it: its record, and what its digests stand for."""
 
 import json
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from saigen.digest import digest_bytes
+from saigen.recipe.code import git
 from saigen.records.circumstances import UNCOMMITTED
 from saigen.records.kept import kept
 from saigen.records.record import NAME, read_record
 from saigen.records.runs import RUNS, find
+
+ABSENT = "-"  # in place of a value that is not there
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,14 @@ class Run:
         layer: dict[str, Any] = self.record["recipe"]["layers"][name]
         return layer
 
+    def content_of(self, name: str) -> dict[str, Any]:
+        """What entered the digest of a layer."""
+        return {key: value for key, value in self.layer(name).items() if key != "digest"}
+
+    def imported(self, kind: Literal["files", "packages"]) -> set[str]:
+        """What the run's process imported; empty if that was not recorded."""
+        return set(self.record["circumstances"].get("imported", {}).get(kind, ()))
+
     @property
     def config(self) -> dict[str, Any]:
         """Every value that entered the recipe, as a tree."""
@@ -54,11 +64,7 @@ class Run:
         """The whole config, the keys that are circumstances put back where they belong."""
         values: dict[str, Any] = json.loads(json.dumps(self.config))
         for key, value in self.record["circumstances"].get("config", {}).items():
-            *path, last = key.split(".")
-            section = values
-            for part in path:
-                section = section.setdefault(part, {})
-            section[last] = value
+            put(values, key, value)
         return values
 
     def content(self, digest: str | None, path: str) -> bytes | None:
@@ -75,16 +81,18 @@ class Run:
             if file.is_file():
                 yield file.read_bytes()
         commit = (self.record["circumstances"].get("git") or {}).get("commit")
-        if not commit:
+        shown = git(self.root, "show", f"{commit}:./{path}")
+        if not commit or shown.returncode:
             return
-        shown = _git(self.root, "show", f"{commit}:./{path}")
-        if shown is None:
-            return
-        yield shown
+        yield shown.stdout
         if self.patch.is_file():
-            patched = _patched(shown, path, self.patch)
-            if patched is not None:
-                yield patched
+            with tempfile.TemporaryDirectory() as scratch:
+                target = Path(scratch) / path
+                target.parent.mkdir(parents=True)
+                target.write_bytes(shown.stdout)
+                git(Path(scratch), "apply", f"--include={path}", str(self.patch.resolve()))
+                if target.is_file():
+                    yield target.read_bytes()
 
 
 def open_run(reference: str, root: Path) -> Run:
@@ -95,20 +103,11 @@ def open_run(reference: str, root: Path) -> Run:
     return Run(folder=folder, record=record, root=root)
 
 
-def _patched(content: bytes, path: str, patch: Path) -> bytes | None:
-    """One file of a commit with the part of a patch that is about it."""
-    with tempfile.TemporaryDirectory() as scratch:
-        target = Path(scratch) / path
-        target.parent.mkdir(parents=True)
-        target.write_bytes(content)
-        applied = _git(Path(scratch), "apply", f"--include={path}", str(patch.resolve()))
-        return target.read_bytes() if applied is not None and target.is_file() else None
-
-
-def _git(root: Path, *arguments: str) -> bytes | None:
-    try:
-        return subprocess.run(
-            ["git", *arguments], cwd=root, capture_output=True, check=True, stdin=subprocess.DEVNULL
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return None
+def put(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set a full key in a tree, or take it away if there is no value (ABSENT)."""
+    *path, last = key.split(".")
+    for part in path:
+        values = values.setdefault(part, {})
+    values[last] = value
+    if value == ABSENT:
+        del values[last]

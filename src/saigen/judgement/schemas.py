@@ -12,6 +12,7 @@ from saigen.files import write_json
 from saigen.judgement.comparing.diff import Diff
 from saigen.judgement.doctor import Diagnosis
 from saigen.judgement.proving.claims import Verification
+from saigen.recipe.composer.explain import Explanation
 from saigen.recipe.schema import Config
 from saigen.records.audit import Audit
 from saigen.records.listing import Listing
@@ -23,6 +24,7 @@ DOCUMENTS: dict[str, type[BaseModel]] = {
     "config-1": Config,
     "diff-1": Diff,
     "doctor-1": Diagnosis,
+    "explain-1": Explanation,
     "record-2": Record,
     "runs-1": Listing,
     "verify-1": Verification,

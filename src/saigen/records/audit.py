@@ -1,18 +1,16 @@
 """The audit: is every byte of ledger, records and run files still the one that was written?"""
 
-import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from saigen.digest import digest_file, digest_tree, digest_value
+from saigen.digest import digest_bytes, digest_file, digest_tree, digest_value
+from saigen.recipe.code import git
 from saigen.records import ledger
-from saigen.records.document import Document
 from saigen.records.kept import FOLDER
-from saigen.records.record import NAME, outcome_digest, read_record
+from saigen.records.record import NAME, Document, outcome_digest, read_record
 from saigen.records.runs import RESULTS
 from saigen.refusal import Refusal
 
@@ -44,95 +42,66 @@ def audit(runs: Path) -> Audit:
     """
     path = runs / ledger.NAME
     lines, altered = ledger.examine(path.read_bytes() if path.is_file() else b"")
-    findings = [
+    told: list[Finding | str] = [
         Finding(where=f"{path}:{number}", what="the line is not the one that was written")
         for number in altered
     ]
-    newest = {line.get("run"): line for line in lines}
-    notes = [f"{run}: in the ledger, its folder is not here" for run in newest
-             if not (runs / str(run)).is_dir()]  # fmt: skip
-    counted = 0
+    newest = {str(line.get("run")): line for line in lines}
+    told += [f"{run}: in the ledger, its folder is not here" for run in newest
+             if not (runs / run).is_dir()]  # fmt: skip
     folders = sorted(file.parent for file in runs.glob(f"*/{NAME}"))
-    for folder in folders:
-        line = newest.get(folder.name)
-        for found in _run(folder, line):
-            findings += [found] if isinstance(found, Finding) else []
-            notes += [found] if isinstance(found, str) else []
-        counted += len(_listed(folder))
     published = runs.parent / RESULTS
-    if (published / NAME).is_file():
-        for found in _published(published, {line.get("record") for line in lines}):
-            findings += [found] if isinstance(found, Finding) else []
-            notes += [found] if isinstance(found, str) else []
-        folders.append(published)
-        counted += len(_listed(published))
-    for path in sorted((runs / FOLDER).glob("*")):
-        counted += 1
-        if digest_file(path) != path.name:
-            findings.append(Finding(where=str(path), what="not the bytes that its name says"))
+    folders += [published] * (published / NAME).is_file()
+    files = 0
+    for folder in folders:
+        try:
+            record = read_record(folder)
+        except Refusal as refusal:
+            what = f"the record cannot be read: {refusal.got}"
+            told.append(Finding(where=str(folder / NAME), what=what))
+            continue
+        if folder == published:
+            told += _published(folder, {line.get("record") for line in lines})
+        else:
+            told += _entered(folder, record, newest.get(folder.name))
+        told += _files(folder, record, elsewhere=folder == published)
+        files += len(record["files"])
+    kept = sorted((runs / FOLDER).glob("*"))
+    told += [Finding(where=str(copy), what="not the bytes that its name says")
+             for copy in kept if digest_file(copy) != copy.name]  # fmt: skip
+    findings = [one for one in told if isinstance(one, Finding)]
     return Audit(
         verdict="altered" if findings else "intact",
         lines=len(lines),
         runs=len(folders),
-        files=counted,
+        files=files + len(kept),
         findings=findings,
-        notes=notes,
+        notes=[one for one in told if isinstance(one, str)],
     )
 
 
-def _run(folder: Path, line: dict[str, Any] | None) -> Iterator[Finding | str]:
+def _entered(
+    folder: Path, record: dict[str, Any], line: dict[str, Any] | None
+) -> Iterator[Finding | str]:
+    """A record against the newest line of the ledger that is about it."""
     file = folder / NAME
-    try:
-        record = read_record(folder)
-    except Refusal as refusal:
-        yield Finding(where=str(file), what=f"the record cannot be read: {refusal.got}")
-        return
-    if line is None:
-        if record["complete"]:
-            yield Finding(where=str(file), what="complete, and the ledger has no line for it")
-        else:
-            yield f"{folder.name}: not complete, so nothing vouches for it yet"
-        return
-    if "record" not in line:
+    if line is None and record["complete"]:
+        yield Finding(where=str(file), what="complete, and the ledger has no line for it")
+    elif line is None:
+        yield f"{folder.name}: not complete, so nothing vouches for it yet"
+    elif "record" not in line:
         yield f"{folder.name}: entered before the ledger held digests of records"
     elif digest_file(file) != line["record"]:
         where = ", ".join(_inner(record, line)) or "outside recipe and outcome"
         yield Finding(where=str(file), what=f"the record is not the one that was entered ({where})")
-    yield from _files(folder, record)
 
 
-def _published(folder: Path, entered: set[Any]) -> Iterator[Finding | str]:
-    """The published run. Its files come from the DVC remote, where model/ is a folder of its own
-    and the checkpoints are not.
-    """
-    file = folder / NAME
-    try:
-        record = read_record(folder)
-    except Refusal as refusal:
-        yield Finding(where=str(file), what=f"the record cannot be read: {refusal.got}")
-        return
-    if digest_file(file) not in entered and not _committed(file):
-        yield Finding(
-            where=str(file), what="neither the ledger nor the last commit has this record"
-        )
-    for name, expected in record["files"].items():
-        path = folder / name
-        if path.is_file() and digest_file(path) != expected:
-            yield Finding(where=str(path), what="not the bytes that were written")
-        elif name == "trace.bin" and not path.is_file():
-            yield f"{path}: not here; `dvc pull` brings it"
-
-
-def _committed(file: Path) -> bool:
-    """Whether a file is, byte for byte, what the last commit has in its place."""
-    command = ("git", "show", f"HEAD:./{file.name}")
-    try:
-        shown = subprocess.run(
-            command, cwd=file.parent, capture_output=True, check=True, stdin=subprocess.DEVNULL
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return False
-    return shown == file.read_bytes()
+def _published(folder: Path, entered: set[Any]) -> Iterator[Finding]:
+    """The published record against the ledger or, byte for byte, the last commit."""
+    found, committed = digest_file(folder / NAME), git(folder, "show", f"HEAD:./{NAME}").stdout
+    if found not in entered and found != digest_bytes(committed):
+        what = "neither the ledger nor the last commit has this record"
+        yield Finding(where=str(folder / NAME), what=what)
 
 
 def _inner(record: dict[str, Any], line: dict[str, Any]) -> Iterator[str]:
@@ -151,21 +120,19 @@ def _inner(record: dict[str, Any], line: dict[str, Any]) -> Iterator[str]:
         yield f"not complete: `saigen evaluate {record['run']}` completes it"
 
 
-def _files(folder: Path, record: dict[str, Any]) -> Iterator[Finding | str]:
+def _files(folder: Path, record: dict[str, Any], *, elsewhere: bool) -> Iterator[Finding | str]:
+    """The files that a record lists. `elsewhere`: they come from the DVC remote, where model/ is a
+    folder of its own and the checkpoints are not.
+    """
     for name, expected in record["files"].items():
         path = folder / name
-        if not path.is_file():
+        if path.is_file():
+            if digest_file(path) != expected:
+                yield Finding(where=str(path), what="not the bytes that were written")
+        elif not elsewhere:
             yield Finding(where=str(path), what="missing")
-        elif digest_file(path) != expected:
-            yield Finding(where=str(path), what="not the bytes that were written")
-
-
-def _listed(folder: Path) -> dict[str, Any]:
-    try:
-        listed: dict[str, Any] = json.loads((folder / NAME).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return listed
+        elif name == "trace.bin":
+            yield f"{path}: not here; `dvc pull` brings it"
 
 
 def audit_text(found: Audit) -> str:

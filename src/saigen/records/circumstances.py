@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from saigen.files import write_whole
-from saigen.recipe import code, config, environment
+from saigen.recipe import code, environment
 from saigen.recipe.composer.compose import Composition
+from saigen.recipe.composer.keys import value_at
+from saigen.recipe.schema import CIRCUMSTANCES
 
 UNCOMMITTED = "uncommitted"  # folder of a run: what git did not have
 _KEPT_BYTES = 1 << 20  # a larger untracked file is named by its digest, and not copied
@@ -36,7 +38,7 @@ def capture(root: Path, composition: Composition, drift: list[str]) -> dict[str,
         "machine": environment.machine(),
         "git": {name: value for name, value in git.items() if name != "patch"},
         "dvc": {name: os.environ[name] for name in _DVC if name in os.environ},
-        "config": config.circumstances(composition.values),
+        "config": {key: value_at(composition.values, key) for key in CIRCUMSTANCES},
         "drift": drift,
         "continued": [],
     }

@@ -1,10 +1,9 @@
 """The ledger: which recipe gave which outcome, append-only, each line chained to the one before.
 
 One recipe with two outcomes is a reproducibility violation; `append` finds it in the moment
-in which it happens.
+in which it happens. The last write of a run goes through here.
 """
 
-import datetime
 import fcntl
 import json
 import os
@@ -13,7 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from saigen.digest import canonical_json, digest_value
+from saigen.digest import canonical_json, digest_bytes, digest_file, digest_value
+from saigen.files import json_bytes, write_whole
+from saigen.records.circumstances import now
+from saigen.records.record import NAME as RECORD
+from saigen.records.record import Record
 from saigen.refusal import Refusal
 
 NAME = "ledger.jsonl"
@@ -41,6 +44,27 @@ def ordinal(number: int) -> str:
     return f"{number}{'th' if number % 100 in (11, 12, 13) else ending}"
 
 
+def complete(folder: Path, record: dict[str, Any], event: str = "finished") -> Standing:
+    """Close a run, or enter what was proven of it since: the digest of every file below its folder
+    goes into its record, and the record's into the ledger.
+
+    The ledger line with the digest of the coming record is written first and the record, with
+    its completion mark, last: whoever finds the mark finds the line.
+    """
+    names = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    record["files"] = {
+        name: digest_file(path)
+        for name, path in names.items()
+        if name != RECORD and not any(part.startswith(".") for part in Path(name).parts)
+    }
+    record["complete"] = True
+    Record.model_validate(record)
+    content = json_bytes(record)
+    standing = append(folder.parent, record, digest_bytes(content), event)
+    write_whole(folder / RECORD, content)
+    return standing
+
+
 def append(runs: Path, record: dict[str, Any], record_sha256: str, event: str) -> Standing:
     """Enter a run, under a lock and with fsync, before its record is written.
 
@@ -60,7 +84,7 @@ def append(runs: Path, record: dict[str, Any], record_sha256: str, event: str) -
             "outcome": record["outcome"]["digest"],
             "record": record_sha256,
             "event": event,
-            "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds"),
+            "at": now(),
             "previous": known[-1]["digest"] if known else _GENESIS,
         }
         file.write(_line(entry | {"digest": digest_value(entry)}))

@@ -7,8 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from saigen.records import ledger
-from saigen.records.document import Document
-from saigen.records.record import read_record
+from saigen.records.record import Document, read_record
 from saigen.records.runs import all_runs, is_claimed
 from saigen.refusal import Refusal
 
@@ -26,6 +25,11 @@ class Row(Document):
     claims: dict[str, str] = Field(description="held, broken or not tried, by claim")
     config: dict[str, Any] = Field(description="every value, by full key")
 
+    def keys(self) -> dict[str, Any]:
+        """What runs are filtered and sorted by: config keys, claims, metrics and columns."""
+        columns = self.model_dump(exclude={"metrics", "claims", "config"})
+        return self.config | self.claims | self.metrics | columns
+
 
 class Listing(Document):
     """The document of `saigen runs --json`."""
@@ -41,20 +45,23 @@ def listing(runs: Path, filters: Sequence[str] = (), sort: str | None = None) ->
     """
     lines = ledger.entries(runs)
     rows = [_row(folder, lines) for folder in all_runs(runs)]
+    keys = {row.run: row.keys() for row in rows}
+    known = {key for row in keys.values() for key in row}
     for text in filters:
-        key, equals, value = text.partition("=")
+        key, equals, wanted = text.partition("=")
         if not equals:
             raise _unknown(text, "KEY=VALUE, such as optimizer.lr=0.003 or state=complete")
-        rows = [row for row in rows if _same(_value(row, key, rows), value)]
+        _refuse_unknown(key, known)
+        rows = [row for row in rows if _same(keys[row.run].get(key), wanted)]
     if sort:
         key = sort.removeprefix("-")
-        keyed = [(_value(row, key, rows), row) for row in rows]
-        known = sorted(
-            (pair for pair in keyed if pair[0] is not None),
-            key=lambda pair: (isinstance(pair[0], str), pair[0]),
-            reverse=sort.startswith("-"),
-        )
-        rows = [row for _, row in known] + [row for value, row in keyed if value is None]
+        _refuse_unknown(key, known)
+        found = {row.run: keys[row.run].get(key) for row in rows}
+        last = [row for row in rows if found[row.run] is None]  # upwards and downwards
+        rows = [row for row in rows if row not in last]
+        rows.sort(key=lambda row: (isinstance(found[row.run], str), found[row.run]),
+                  reverse=sort.startswith("-"))  # fmt: skip
+        rows += last
     return Listing(runs=rows)
 
 
@@ -72,45 +79,39 @@ def _row(folder: Path, lines: Sequence[dict[str, Any]]) -> Row:
     record = read_record(folder)
     line = next((line for line in lines if line["run"] == record["run"]), None)
     standing = ledger.standing_of(line, lines[: line["number"]]) if line else None
-    circumstances = record["circumstances"]
-    return Row(
-        run=record["run"],
-        started_at=circumstances["started_at"],
-        state=_state(folder, record, standing),
-        recipe=record["recipe"]["digest"],
-        outcome=record["outcome"]["digest"],
-        metrics=record["outcome"]["metrics"] or {},
-        made=str(standing) if standing else "not in the ledger",
-        claims={name: claim["result"] for name, claim in record["claims"].items()},
-        config=leaves(record["recipe"]["layers"]["config"]["values"])
-        | leaves(circumstances.get("config", {})),
+    state = "complete" if record["complete"] else "interrupted"
+    if standing and standing.violated:
+        state = "violation"
+    elif not record["complete"] and is_claimed(folder):
+        state = "running"
+    return Row.model_validate(
+        {
+            "run": record["run"],
+            "started_at": record["circumstances"]["started_at"],
+            "state": state,
+            "recipe": record["recipe"]["digest"],
+            "outcome": record["outcome"]["digest"],
+            "metrics": record["outcome"]["metrics"] or {},
+            "made": str(standing or "not in the ledger"),
+            "claims": {name: claim["result"] for name, claim in record["claims"].items()},
+            "config": leaves(record["recipe"]["layers"]["config"]["values"])
+            | leaves(record["circumstances"].get("config", {})),
+        }
     )
 
 
-def _state(folder: Path, record: dict[str, Any], standing: ledger.Standing | None) -> Any:
-    if standing and standing.violated:
-        return "violation"
-    if record["complete"]:
-        return "complete"
-    return "running" if is_claimed(folder) else "interrupted"
-
-
-def _value(row: Row, key: str, rows: Sequence[Row]) -> Any:
-    columns = row.model_dump(exclude={"metrics", "claims", "config"})
-    for place in (columns, row.metrics, row.claims, row.config):
-        if key in place:
-            return place[key]
-    if any(key in place for other in rows for place in (other.metrics, other.claims, other.config)):
-        return None
-    raise _unknown(key, "a column, a metric, a claim, or a full config key such as optimizer.lr")
-
-
 def _same(value: Any, text: str) -> bool:
+    """Whether a value is what was written on the command line."""
     try:
         return float(value) == float(text)
     except (TypeError, ValueError):
         words = {True: "true", False: "false", None: "null"}
         return bool((words[value] if value in (True, False, None) else str(value)) == text)
+
+
+def _refuse_unknown(key: str, known: set[str]) -> None:
+    if known and key not in known:
+        raise _unknown(key, "a column, a metric, a claim, or a full config key: optimizer.lr")
 
 
 def _unknown(key: str, expected: str) -> Refusal:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from saigen.digest import digest_bytes, digest_file
+from saigen.digest import digest_file
 from saigen.files import sync_folder, write_json, write_whole
 from saigen.refusal import Refusal
 
@@ -29,7 +29,6 @@ class ModelFolder:
     path: Path
     manifest: dict[str, Any]
     config: dict[str, Any]
-    recipe: dict[str, Any]
     fitted: dict[str, np.ndarray]
 
     def weights(self) -> dict[str, Any]:
@@ -88,22 +87,18 @@ def open_model(path: Path) -> ModelFolder:
         ) from error
     for name, digest in expected.items():
         file = path / name
-        found = digest_bytes(file.read_bytes()) if file.is_file() else None
-        if found != digest:
+        found = f"sha256 {digest_file(file)}" if file.is_file() else "no such file"
+        if found != f"sha256 {digest}":
             raise Refusal(
                 "a file of the model is not what was trained",
                 where=str(file),
                 expected=f"sha256 {digest}",
-                got=f"sha256 {found}" if found else "no such file",
+                got=found,
                 fix="`dvc checkout --force model` brings it back, or `saigen restore RUN`",
             )
     return ModelFolder(
         path=path,
         manifest=manifest,
         config=json.loads((path / "config.json").read_text(encoding="utf-8")),
-        recipe=json.loads((path / "recipe.json").read_text(encoding="utf-8")),
-        fitted={
-            file.stem: np.load(file, allow_pickle=False)
-            for file in sorted((path / "fitted").glob("*.npy"))
-        },
+        fitted={f.stem: np.load(f, allow_pickle=False) for f in sorted(path.glob("fitted/*.npy"))},
     )

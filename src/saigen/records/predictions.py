@@ -11,16 +11,17 @@ def predictions_csv(ids: Sequence[str], predictions: Mapping[str, np.ndarray]) -
     """Predictions as CSV: id, then a column a number; floats in the shortest text that names
     their bits.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    columns: dict[str, list[str]] = {"id": list(ids)}
+    columns: dict[str, Sequence[object]] = {"id": ids}
     for name, array in predictions.items():
         if array.ndim == 1:
-            columns[name] = [str(value) for value in array]
+            columns[name] = list(array)
         else:
             flat = array.reshape(len(array), -1)
-            for column in range(flat.shape[1]):
-                columns[f"{name}_{column}"] = [str(value) for value in flat[:, column]]
+            columns |= {
+                f"{name}_{number}": list(flat[:, number]) for number in range(flat.shape[1])
+            }
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
+    writer.writerows([str(value) for value in row] for row in zip(*columns.values(), strict=True))
     return text.getvalue().encode()

@@ -22,22 +22,26 @@ NAME = "record.json"
 Sha256 = str
 
 
-class _Open(BaseModel):
-    """Known keys have types; more keys may come with later versions."""
+class Document(BaseModel):
+    """What is written or answered, and published in docs/schemas/: frozen, no unknown key."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def json_text(self) -> str:
+        """The document as a verb gives it under `--json`; the first key names the schema."""
+        return self.model_dump_json(indent=2, by_alias=True)
 
 
-class LayerEntry(_Open):
+class LayerEntry(Document):
     """One layer of the recipe: its digest, and all that entered it."""
 
+    model_config = ConfigDict(extra="allow")
     digest: Sha256
 
 
-class Layers(BaseModel):
+class Layers(Document):
     """The six layers, in the order in which one looks for a difference."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     data: LayerEntry
     config: LayerEntry
     code: LayerEntry
@@ -46,18 +50,16 @@ class Layers(BaseModel):
     distribution: LayerEntry
 
 
-class Recipe(BaseModel):
+class Recipe(Document):
     """Everything that goes into a run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     digest: Sha256
     layers: Layers
 
 
-class Outcome(BaseModel):
+class Outcome(Document):
     """Everything that comes out. A part is null until its stage has run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     digest: Sha256 | None = Field(description="over the four parts; null until all are there")
     weights: dict[str, Any] | None = Field(description="sha256 of each tensor file, initial, final")
     metrics: dict[str, float] | None = Field(description="on the frozen evaluation split")
@@ -65,10 +67,9 @@ class Outcome(BaseModel):
     trace: dict[str, Any] | None = Field(description="sha256 and steps of the trace")
 
 
-class Record(BaseModel):
+class Record(Document):
     """Recipe, outcome, circumstances and claims of one run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     schema_: Literal[2] = Field(alias="schema")
     run: str = Field(description="the run's id: the head of its recipe digest, and a number")
     complete: bool = Field(description="true only after everything else was written")
@@ -95,10 +96,10 @@ def new_record(run: str, recipe: dict[str, Any], circumstances: dict[str, Any]) 
 
 def outcome_digest(outcome: dict[str, Any]) -> str | None:
     """One digest over weights, metrics, predictions and trace; None while one is missing."""
-    parts = ("weights", "metrics", "predictions", "trace")
-    if any(outcome[part] is None for part in parts):
+    parts = {name: value for name, value in outcome.items() if name != "digest"}
+    if None in parts.values():
         return None
-    return digest_tree({part: digest_value(outcome[part]) for part in parts})
+    return digest_tree({name: digest_value(value) for name, value in parts.items()})
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
@@ -111,30 +112,20 @@ def read_record(path: Path) -> dict[str, Any]:
     """Read a record, given the file or its run folder. Raises Refusal if it is not one."""
     file = path / NAME if path.is_dir() else path
     try:
-        record = _as_newest(json.loads(file.read_text(encoding="utf-8")))
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(record, dict) and record.get("schema") == 1:
+            record |= {"schema": SCHEMA, "files": {}}  # it did not list the files of its run
         Record.model_validate(record)
     except (OSError, ValueError) as error:
+        got = str(error).splitlines()[0]
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            got = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise Refusal(
             "this is not a readable record",
             where=str(file),
             expected=f"a record of schema 1 to {SCHEMA}",
-            got=_first_line(error),
+            got=got,
             fix="take the run's record from the remote, or make the run again",
         ) from error
     return record
-
-
-def _as_newest(record: Any) -> dict[str, Any]:
-    """A record of an older schema in the form of the newest one."""
-    if not isinstance(record, dict):
-        raise ValueError("not a JSON object")  # noqa: TRY004  # refused by the caller, with the path
-    if record.get("schema") == 1:  # before the files of a run were listed in its record
-        return record | {"schema": 2, "files": {}}
-    return record
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-    return str(error).splitlines()[0]

@@ -1,6 +1,7 @@
 """Run folders: claimed by one process at a time, found again by id, prefix, `last` or path."""
 
 import fcntl
+import itertools
 import json
 import os
 import re
@@ -19,6 +20,12 @@ _ID_DIGITS = 12
 _LAST = re.compile(r"last(?:~(\d+))?")
 
 
+def numbered(recipe_digest: str, runs: Path) -> Iterator[Path]:
+    """The folders that runs of a recipe may have, in turn."""
+    stem = recipe_digest[:_ID_DIGITS]
+    return (runs / f"{stem}-{number}" for number in itertools.count(1))
+
+
 @contextmanager
 def claim(recipe_digest: str, runs: Path = RUNS) -> Iterator[Path]:
     """Give this process the folder of the run to make: one that was interrupted, or a new one.
@@ -28,23 +35,23 @@ def claim(recipe_digest: str, runs: Path = RUNS) -> Iterator[Path]:
     workers that were forked from it live on for a moment.
     """
     runs.mkdir(parents=True, exist_ok=True)
-    stem = recipe_digest[:_ID_DIGITS]
-    for number in range(1, 1 << 30):
-        folder = runs / f"{stem}-{number}"
+    for folder in numbered(recipe_digest, runs):
         folder.mkdir(exist_ok=True)
         lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            os.close(lock)
-            continue
-        try:
-            if not is_complete(folder):
+            if _locked(lock) and not _record(folder).get("complete"):
                 yield folder
                 return
         finally:
             os.close(lock)
-    raise AssertionError("unreachable: numbers do not end")
+
+
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
 
 
 def is_claimed(folder: Path) -> bool:
@@ -60,19 +67,13 @@ def is_claimed(folder: Path) -> bool:
     return bool(struct.unpack("hhqqi", answer)[0] != fcntl.F_UNLCK)
 
 
-def is_complete(folder: Path) -> bool:
-    """Whether the run ended, so that there is nothing to continue."""
-    try:
-        record = json.loads((folder / NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return bool(record.get("complete"))
-
-
 def all_runs(runs: Path = RUNS) -> list[Path]:
     """Every run folder that has a record, the oldest start first."""
-    folders = [path.parent for path in runs.glob(f"*/{NAME}")]
-    return sorted(folders, key=lambda folder: (_started(folder), folder.name))
+    started = {
+        path.parent: str(_record(path.parent).get("circumstances", {}).get("started_at", ""))
+        for path in runs.glob(f"*/{NAME}")
+    }
+    return sorted(started, key=lambda folder: (started[folder], folder.name))
 
 
 def find(reference: str, runs: Path = RUNS) -> Path:
@@ -85,35 +86,29 @@ def find(reference: str, runs: Path = RUNS) -> Path:
     if path.is_file() or (path / NAME).is_file():
         return path.parent if path.is_file() else path
     published = runs.parent / RESULTS
-    known = all_runs(runs) or [published] * (published / NAME).is_file()
+    known = {folder.name: folder for folder in all_runs(runs)}
+    if not known and (published / NAME).is_file():
+        known = {str(_record(published).get("run")): published}
     if match := _LAST.fullmatch(reference):
-        back = int(match[1] or 0)
-        fitting = [known[-1 - back]] if back < len(known) else []
+        fitting = list(known)[::-1][int(match[1] or 0) :][:1]
     else:
-        fitting = [folder for folder in known if _id(folder) == reference]
-        fitting = fitting or [folder for folder in known if _id(folder).startswith(reference)]
+        fitting = [reference] if reference in known else []
+        fitting = fitting or [name for name in known if name.startswith(reference)]
     if len(fitting) == 1:
-        return fitting[0]
-    names = ", ".join(folder.name for folder in fitting[:4])
+        return known[fitting[0]]
     raise Refusal(
         "no run has this name" if not fitting else "more than one run has this name",
         where=f"{runs}/",
         expected="an id, the beginning of one, last, last~1, or a path",
-        got=f"{reference}" + (f", which fits {names}" if fitting else ""),
+        got=reference + (f", which fits {', '.join(fitting[:4])}" if fitting else ""),
         fix="`saigen runs` lists them" if known else "`make train` makes the first one",
     )
 
 
-def _id(folder: Path) -> str:
-    """The id of a run: the name of its folder, which only the published one has in its record."""
-    if folder.name != RESULTS.name:
-        return folder.name
-    return str(json.loads((folder / NAME).read_text(encoding="utf-8"))["run"])
-
-
-def _started(folder: Path) -> str:
+def _record(folder: Path) -> dict[str, Any]:
+    """What a record says, unchecked; nothing where there is none."""
     try:
         record: dict[str, Any] = json.loads((folder / NAME).read_text(encoding="utf-8"))
-        return str(record["circumstances"]["started_at"])
-    except (OSError, ValueError, KeyError):
-        return ""
+    except (OSError, ValueError):
+        return {}
+    return record

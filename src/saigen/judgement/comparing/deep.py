@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from saigen.judgement.comparing.diff import Deep, Diff
-from saigen.judgement.proving.workplace import Workplace
-from saigen.judgement.remaking.remake import lay_snapshot, lay_source, train_there
+from saigen.judgement.proving.workplace import workplace_of
 from saigen.judgement.run import Run
 from saigen.records.runs import RUNS
 from saigen.refusal import Refusal
@@ -18,14 +17,14 @@ from saigen.refusal import Refusal
 _Entry = dict[str, Any]
 
 
-def deep(a: Run, b: Run, found: Diff, root: Path) -> Deep:
+def deep(a: Run, b: Run, found: Diff) -> Deep:
     """Replay both runs from the checkpoint nearest to where they part, and compare.
 
     Each is replayed with its own source, data and config, on this machine. Raises Refusal if
     the runs do not part in a step, or if a run's own content was not kept.
     """
-    initial = found.trace.place == "initial weights"
-    if not initial and (found.trace.step is None or found.trace.step >= found.trace.steps + 1):
+    step = -1 if found.trace.place == "initial weights" else found.trace.step
+    if step is None:
         raise Refusal(
             "there is no step to replay",
             where="saigen diff --deep",
@@ -33,33 +32,27 @@ def deep(a: Run, b: Run, found: Diff, root: Path) -> Deep:
             got=found.trace.words,
             fix="`saigen diff` without --deep names what differs",
         )
-    step = -1 if initial or found.trace.step is None else found.trace.step
     with tempfile.TemporaryDirectory(prefix="saigen-deep-") as scratch:
-        logs = [_replay(run, step, root, Path(scratch) / n) for run, n in ((a, "a"), (b, "b"))]
+        logs = [_replay(run, step, Path(scratch) / n) for run, n in ((a, "a"), (b, "b"))]
     return _compare(*logs, step=step)
 
 
-def _replay(run: Run, step: int, root: Path, scratch: Path) -> list[_Entry]:
-    place = Workplace(root.resolve(), scratch / "project")
-    lay_source(run, place.root)
-    lay_snapshot(run, place.root)
-    _lay_checkpoint(run, step, place.root / RUNS / f"{run.record['recipe']['digest'][:12]}-1")
+def _replay(run: Run, step: int, target: Path) -> list[_Entry]:
+    place = workplace_of(run, target)
+    _lay_checkpoint(run, step, target / RUNS / f"{run.record['recipe']['digest'][:12]}-1")
     values = run.full_config()
     # one process that runs every operation by itself
     values["hardware"] |= {"processes": 1, "loader_workers": 0, "compile": False}
-    log = scratch / "operations"
-    said = scratch / "log"
-    train_there(
-        place, values, {"operations": [step, str(log)]},
-        environment=run.layer("environment")["variables"], log=said,
-    )  # fmt: skip
+    log = target / "operations"
+    environment = run.layer("environment")["variables"]
+    _, said = place.train(values, environment, {"operations": [step, str(log)]})
     entries = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
     if not entries:
         raise Refusal(
             "a run cannot be replayed here",
             where=str(run.folder),
             expected=f"its step {step}, operation by operation",
-            got=" ".join(said.read_text(encoding="utf-8").split())[-400:],
+            got=said[-400:],
             fix="mend what it says, or replay where the run was made",
         )
     return [json.loads(line) for line in entries]
@@ -78,44 +71,32 @@ def _lay_checkpoint(run: Run, step: int, folder: Path) -> None:
 
 
 def _compare(left: list[_Entry], right: list[_Entry], *, step: int) -> Deep:
-    """The first entries that part: of operations, and of modules."""
-    module = next((e for e in _parted(left, right, "module")), None)
-    operation = next((e for e in _parted(left, right, "operation")), None)
+    """The first operations with other outputs."""
     when = "while the model is built" if step < 0 else f"in step {step}"
-    if begun := [e["step"] for log in (left, right) for e in log if e["kind"] == "begin"]:
+    if begun := [entry["begun"] for entry in (*left, *right) if "begun" in entry]:
         when += f" (replayed from step {min(begun)})"
-    if operation is None:
-        words = f"replayed here, nothing parts {when}: the cause is not in source, data or config"
-        return Deep(step=step, module=None, operation=None, line=None, words=words)
-    one, other, why = operation
-    line = other["line"] or one["line"] or None
-    of = module[0] if module and module[2] == "equal inputs, unequal outputs" else one
-    where = of.get("module")
-    told = f" in {where}" if where else ""
-    at = f" at {line}" if line else " (in the backward pass or the update)"
-    name = one["name"] if one["name"] == other["name"] else f"{one['name']} / {other['name']}"
-    return Deep(
-        step=step, module=where, operation=name, line=line, words=f"{when}: {name}{told}{at}: {why}"
-    )
-
-
-def _parted(left: list[_Entry], right: list[_Entry], kind: str) -> Any:
-    pairs = zip(
-        (entry for entry in left if entry["kind"] == kind),
-        (entry for entry in right if entry["kind"] == kind),
-        strict=False,
-    )
-    for one, other in pairs:
+    sides = ([entry for entry in log if "name" in entry] for log in (left, right))
+    for one, other in zip(*sides, strict=False):
         if one["name"] != other["name"]:
-            yield one, other, "A and B do different things here"
-        elif one["in"] == other["in"] and one["out"] != other["out"]:
-            yield one, other, "equal inputs, unequal outputs"
-        elif one["in"] != other["in"] and one["out"] != other["out"]:
-            yield one, other, _inputs(one["in"], other["in"])
+            why = "A and B do different things here"
+        elif one["out"] != other["out"]:
+            why = _why(one["in"], other["in"])
+        else:
+            continue
+        line, module = other["line"] or one["line"] or None, one["module"]
+        inside = f" in {module}" if module else ""
+        at = f" at {line}" if line else " (in the backward pass or the update)"
+        name = one["name"] if one["name"] == other["name"] else f"{one['name']} / {other['name']}"
+        words = f"{when}: {name}{inside}{at}: {why}"
+        return Deep(step=step, module=module, operation=name, line=line, words=words)
+    words = f"replayed here, nothing parts {when}: the cause is not in source, data or config"
+    return Deep(step=step, module=None, operation=None, line=None, words=words)
 
 
-def _inputs(one: list[str], other: list[str]) -> str:
+def _why(one: list[str], other: list[str]) -> str:
     """What went in otherwise: numbers are said, tensors come from outside of torch's operations."""
+    if one == other:
+        return "equal inputs, unequal outputs"
     pairs = [(a, b) for a, b in zip(one, other, strict=False) if a != b]
     numbers = [f"{a} -> {b}" for a, b in pairs if a[0] != "#" and b[0] != "#"]
     if numbers:

@@ -1,20 +1,20 @@
 """Why do two runs differ? Layer by layer in causal order, then the verdict."""
 
 import csv
-import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from saigen.judgement.comparing import environments, sources, tables, values
+from saigen.judgement.comparing import sources, tables
 from saigen.judgement.comparing.difference import Difference
-from saigen.judgement.comparing.divergence import divergence
-from saigen.judgement.comparing.verdict import Divergence, Verdict, verdict
+from saigen.judgement.comparing.divergence import Divergence, divergence
+from saigen.judgement.comparing.values import values
+from saigen.judgement.comparing.verdict import Verdict, verdict
 from saigen.judgement.run import Run
 from saigen.recipe.layer import LAYERS
-from saigen.records.document import Document
+from saigen.records.record import Document
 from saigen.refusal import Refusal
 
 
@@ -67,11 +67,6 @@ class Diff(Document):
     deep: Deep | None = Field(default=None, description="what --deep found")
     trials: list[Trial] = Field(default_factory=list, description="what --confirm tried")
 
-    @property
-    def exit_code(self) -> int:
-        """0 the same outcome, 1 another."""
-        return 0 if self.same_outcome else 1
-
 
 def diff(a: Run, b: Run) -> Diff:
     """Compare two runs. Raises Refusal if one of them has no outcome."""
@@ -84,37 +79,21 @@ def diff(a: Run, b: Run) -> Diff:
                 got="training or evaluation did not end",
                 fix="the same command that made it continues it",
             )
-    differences = list(_differences(a, b))
+    differences = [*tables.data(a, b), *sources.code(a, b), *values(a, b)]
+    differences.sort(key=lambda d: (*LAYERS, "circumstances").index(d.layer))
     parted = divergence(a, b)
-    same = a.outcome["digest"] == b.outcome["digest"]
-    recipes = [run.record["recipe"]["digest"] for run in (a, b)]
-    names = (a.name, b.name) if a.name != b.name else (str(a.folder), str(b.folder))
     return Diff(
         a=_side(a),
         b=_side(b),
         incomparable=tables.evaluation_mismatch(a, b),
-        same_recipe=recipes[0] == recipes[1],
-        same_outcome=same,
+        same_recipe=a.record["recipe"]["digest"] == b.record["recipe"]["digest"],
+        same_outcome=a.outcome["digest"] == b.outcome["digest"],
         layers={name: a.layer(name)["digest"] == b.layer(name)["digest"] for name in LAYERS},
         differences=differences,
         outcome=list(_outcome(a, b)),
         trace=parted,
-        verdict=verdict(
-            names, differences, parted, same_recipe=recipes[0] == recipes[1], same_outcome=same
-        ),
+        verdict=verdict(a, b, differences, parted),
     )
-
-
-def _differences(a: Run, b: Run) -> Iterator[Difference]:
-    found = [*values.config(a, b), *values.randomness(a, b)]
-    keys = {d.name: d for d in found}
-    yield from tables.data(a, b)
-    yield from (d for d in found if d.layer == "config")
-    yield from sources.code(a, b)
-    yield from environments.environment(a, b, keys)
-    yield from (d for d in found if d.layer == "randomness")
-    yield from values.distribution(a, b, keys)
-    yield from values.circumstances(a, b)
 
 
 def _side(run: Run) -> Side:
@@ -130,33 +109,31 @@ def _side(run: Run) -> Side:
 
 def _outcome(a: Run, b: Run) -> Iterator[str]:
     left, right = a.outcome, b.outcome
-    if left["weights"].get("sha256") != right["weights"].get("sha256"):
-        steps = [side["weights"].get("step") for side in (left, right)]
-        yield f"weights: other bytes (kept after step {steps[0]} and {steps[1]})"
-    for name in [*left["metrics"], *(n for n in right["metrics"] if n not in left["metrics"])]:
-        numbers = [side["metrics"].get(name) for side in (left, right)]
-        if numbers[0] != numbers[1]:
-            yield f"{name}: {numbers[0]} -> {numbers[1]}"
+    old, new = left["weights"], right["weights"]
+    if old.get("sha256") != new.get("sha256"):
+        steps = f"{old.get('step')} and {new.get('step')}"
+        yield f"weights: other bytes (kept after step {steps})"
+    for name in left["metrics"] | right["metrics"]:
+        if left["metrics"].get(name) != right["metrics"].get(name):
+            yield f"{name}: {left['metrics'].get(name)} -> {right['metrics'].get(name)}"
     if left["predictions"] != right["predictions"]:
-        yield _predictions(a.folder / "predictions.csv", b.folder / "predictions.csv")
+        yield f"predictions: {_predictions(a.folder, b.folder)}"
 
 
 def _predictions(old: Path, new: Path) -> str:
-    if not (old.is_file() and new.is_file()):
-        return "predictions: other bytes (the files are not here)"
-    rows = [_rows(path) for path in (old, new)]
-    shared = [key for key in rows[0] if key in rows[1]]
-    other = [key for key in shared if rows[0][key] != rows[1][key]]
-    labels = [key for key in other if rows[0][key].get("label") != rows[1][key].get("label")]
-    told = f"predictions: {len(other)} of {len(shared)} rows have other bits"
-    if labels:
-        shown = ", ".join(
-            f"{key} {rows[0][key]['label']} -> {rows[1][key]['label']}" for key in labels[:5]
-        )
-        told += f", {len(labels)} another label ({shown}{', ...' if len(labels) > 5 else ''})"
-    return told
+    try:
+        left, right = _rows(old), _rows(new)
+    except OSError:
+        return "other bytes (the files are not here)"
+    shared = [key for key in left if key in right]
+    other = [key for key in shared if left[key] != right[key]]
+    told = f"{len(other)} of {len(shared)} rows have other bits"
+    labels = [(key, left[key].get("label"), right[key].get("label")) for key in other]
+    moved = [f"{key} {one} -> {two}" for key, one, two in labels if one != two]
+    more = ", ..." if len(moved) > 5 else ""
+    return f"{told}, {len(moved)} another label ({', '.join(moved[:5])}{more})" if moved else told
 
 
-def _rows(path: Path) -> dict[str, dict[str, Any]]:
-    table = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))
-    return {row["id"]: row for row in table}
+def _rows(run: Path) -> dict[str, dict[str, str]]:
+    with (run / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        return {row["id"]: row for row in csv.DictReader(file)}

@@ -1,12 +1,13 @@
 """One difference between two runs: where, what, and what it can do."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 from pydantic import Field
 
-from saigen.records.document import Document
+from saigen.judgement.run import ABSENT
 from saigen.records.listing import leaves
+from saigen.records.record import Document
 
 EXPERIMENT: Literal["changes the experiment"] = "changes the experiment"
 BITS: Literal["may change bits"] = "may change bits"
@@ -21,7 +22,6 @@ Place = Literal[
 PLACES: tuple[Place, ...] = Place.__args__  # type: ignore[attr-defined]
 FROM_FORWARD: tuple[Place, ...] = ("forward", "gradients", "weights", "evaluation")
 
-ABSENT = "-"
 CONTINUED = "continued at step"
 
 
@@ -48,16 +48,28 @@ class Difference(Document):
         """Whether it can be the cause of another outcome."""
         return self.kind != NOTHING and self.follows is None
 
+    @property
+    def title(self) -> str:
+        """Layer and name."""
+        return f"{self.layer} {self.name}"
+
+    @property
+    def values(self) -> str:
+        """Both values, short enough for a line; of a digest only the head."""
+        return " -> ".join(
+            text[:12] if len(text) == 64 else text if len(text) <= 60 else text[:57] + "..."
+            for text in (str(self.a), str(self.b))
+        )
+
 
 def changed(a: Any, b: Any) -> Iterator[tuple[str, Any, Any]]:
     """Every full key whose value differs between two trees; ABSENT where there is none."""
     left, right = leaves(a), leaves(b)
-    for key in [*left, *(key for key in right if key not in left)]:
+    for key in left | right:
         if left.get(key, ABSENT) != right.get(key, ABSENT):
             yield key, left.get(key, ABSENT), right.get(key, ABSENT)
 
 
-def under(key: str, heads: Mapping[str, Any]) -> str | None:
-    """The longest of some heads that a full key is or lies below."""
-    fitting = [head for head in heads if key == head or key.startswith(head + ".")]
-    return max(fitting, key=len, default=None)
+def under(key: str, heads: Iterable[str]) -> str:
+    """The longest of some heads that a full key is or lies below; empty if there is none."""
+    return max((head for head in heads if f"{key}.".startswith(head + ".")), key=len, default="")

@@ -1,12 +1,11 @@
 """Where two runs part: the first step whose trace differs, and of that step the first thing."""
 
-from typing import Any
-
 import numpy as np
+from pydantic import Field
 
 from saigen.judgement.comparing.difference import Place
-from saigen.judgement.comparing.verdict import Divergence
 from saigen.judgement.run import Run
+from saigen.records.record import Document
 from saigen.refusal import Refusal
 from saigen.training.trace_file import first_difference, read_tensors, read_trace
 
@@ -20,20 +19,29 @@ _COLUMNS: tuple[tuple[str, Place, str], ...] = (
 )
 
 
+class Divergence(Document):
+    """Where two runs part for the first time."""
+
+    place: Place | None = Field(description="the first thing in causal order; null: nowhere")
+    step: int | None = Field(description="counted from 0; null: before or after all steps")
+    steps: int = Field(description="steps whose traces could be compared")
+    words: str
+
+
 def divergence(a: Run, b: Run) -> Divergence:
     """The first difference in causal order: initial weights, step by step, kept weights,
     evaluation.
     """
     left, right = a.outcome, b.outcome
-    initial = left["weights"].get("initial") != right["weights"].get("initial")
-    rows = _traces(a, b)
-    if initial:
+    if left["weights"].get("initial") != right["weights"].get("initial"):
         words = "the runs part before step 0, in the initial weights"
         return Divergence(place="initial weights", step=None, steps=0, words=words)
-    if rows is not None and (step := first_difference(*rows)) is not None:
-        found = _at(step, *rows)
-        words = found.words + _in_depth(a, b, step, found.place)
-        return found.model_copy(update={"words": words})
+    try:
+        rows = [read_trace(run.folder) for run in (a, b)]
+    except Refusal:
+        rows = []
+    if rows and (step := first_difference(*rows)) is not None:
+        return _at(step, a, b, *rows)
     steps = len(rows[0]) if rows else 0
     before = f"all {steps} steps are equal, and " if rows else ""
     place: Place | None = None
@@ -44,12 +52,12 @@ def divergence(a: Run, b: Run) -> Divergence:
     elif left["predictions"] != right["predictions"] or left["metrics"] != right["metrics"]:
         place = "evaluation"
         words = before + "the weights are equal: the runs part in evaluation"
-    elif left["trace"] != right["trace"] and rows is None:
+    elif left["trace"] != right["trace"] and not rows:
         words = "the traces differ, and one of them is not here or of an older schema"
     return Divergence(place=place, step=None, steps=steps, words=words)
 
 
-def _at(step: int, left: np.ndarray, right: np.ndarray) -> Divergence:
+def _at(step: int, a: Run, b: Run, left: np.ndarray, right: np.ndarray) -> Divergence:
     if step >= min(len(left), len(right)):
         words = f"equal as long as both train: {len(left)} and {len(right)} steps"
         return Divergence(place="selection", step=step, steps=step, words=words)
@@ -57,12 +65,12 @@ def _at(step: int, left: np.ndarray, right: np.ndarray) -> Divergence:
     for column, place, words in _COLUMNS:
         if one[column].tobytes() != other[column].tobytes():
             told = words.format(float(one["loss"]), float(other["loss"]))
-            text = f"the runs part at step {step}, in {told}"
+            text = f"the runs part at step {step}, in {told}{_in_depth(a, b, step, place)}"
             return Divergence(place=place, step=step, steps=step, words=text)
     return Divergence(place=None, step=step, steps=step, words=f"the runs part at step {step}")
 
 
-def _in_depth(a: Run, b: Run, step: int, place: Place | None) -> str:
+def _in_depth(a: Run, b: Run, step: int, place: Place) -> str:
     """The first tensor that differs, where both runs were traced in depth. A backward pass comes
     to the last parameter first; an update changes all that it changes at once.
     """
@@ -74,14 +82,5 @@ def _in_depth(a: Run, b: Run, step: int, place: Place | None) -> str:
         return ""
     differ = (pairs[0][-1] != pairs[1][-1])[:, 0 if place == "gradients" else 1]
     found = [name for name, differs in zip(names, differ, strict=True) if differs]
-    if not found:
-        return ""
-    first = found[-1] if place == "gradients" else found[0]
-    return f"; first in {first}, in {len(found)} of {len(names)} tensors"
-
-
-def _traces(a: Run, b: Run) -> tuple[Any, Any] | None:
-    try:
-        return read_trace(a.folder), read_trace(b.folder)
-    except Refusal:
-        return None
+    first = found[-1:] if place == "gradients" else found[:1]
+    return "".join(f"; first in {f}, in {len(found)} of {len(names)} tensors" for f in first)

@@ -10,11 +10,8 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.module_tracker import ModuleTracker
 
 from saigen.training.streams import Streams
 
@@ -27,48 +24,44 @@ def watch(step: int, log: Path, root: Path) -> None:
     """Watch a step (or, with -1, the construction of the model), then end this process."""
     watcher = _Watcher(log, str(root.resolve()) + "/src/")
     set_globals: Callable[..., None] = Streams.set_globals
+    begun = False  # a step
 
     def watched(self: Streams, name: str, *indices: int) -> None:
+        nonlocal begun
         set_globals(self, name, *indices)
-        if name == "dropout":
-            watcher.begun_at(indices[0])
-        if (name == "init" and step < 0) or (name == "dropout" and indices[0] == step):
+        now = indices[0] if name == "dropout" else None
+        if now is not None and not begun:
+            begun = True
+            watcher.note({"begun": now})
+        if now == step or (name == "init" and step < 0):
             watcher.begin()
-        elif name == "dropout" and indices[0] > step:
-            watcher.end()
+        elif now is not None and now > step:
             os._exit(0)
 
     Streams.set_globals = watched  # type: ignore[method-assign,unused-ignore]
 
 
 class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Logs every operation below autograd, and every module's forward pass."""
+    """Logs every operation below autograd, and the module in which it is."""
 
     def __init__(self, log: Path, source: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._log = log.open("w", encoding="utf-8")
         self._source = source
-        self._modules: list[tuple[torch.nn.Module, list[str]]] = []
-        self._names: dict[int, str] = {}
-        self._begun = self._running = False
+        self._tracker = ModuleTracker()
+        self._running = False
 
-    def begun_at(self, step: int) -> None:
-        """Log the first step that this process makes."""
-        if not self._begun:
-            self._begun = True
-            self._log.write(json.dumps({"kind": "begin", "step": step}) + "\n")
+    def note(self, entry: Mapping[str, Any]) -> None:
+        """Write one line of the log, for others to read."""
+        self._log.write(json.dumps(entry) + "\n")
+        self._log.flush()
 
     def begin(self) -> None:
         """From here on; called again, it goes on."""
         if not self._running:
             self._running = True
-            register_module_forward_pre_hook(self._enter)
-            register_module_forward_hook(self._leave)
+            self._tracker.__enter__()  # type: ignore[no-untyped-call]
             self.__enter__()  # type: ignore[no-untyped-call]
-
-    def end(self) -> None:
-        """Let others read what was logged."""
-        self._log.flush()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = str(func).removeprefix("aten.").removesuffix(".default")
@@ -76,7 +69,10 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **(kwargs or {}))
         if "empty" not in name:  # what stands in fresh memory is nobody's output
             after = _digests((result, _written(func, args, kwargs or {})))
-            self._write("operation", name, before, after)
+            around = max(self._tracker.parents - {"Global"}, key=len, default="")
+            module = around.replace(around.partition(".")[0], "model", 1) if around else None
+            self.note({"name": name, "in": before, "out": after, "line": self._line(),
+                       "module": module})  # fmt: skip
         return result
 
     @classmethod
@@ -85,23 +81,6 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         to stay out. Nothing is compiled here.
         """
         return False
-
-    def _enter(self, module: torch.nn.Module, inputs: Any) -> None:
-        if not self._modules:
-            self._names = {id(part): name for name, part in module.named_modules()}
-        self._modules.append((module, _digests((inputs, list(module.parameters())))))
-
-    def _leave(self, module: torch.nn.Module, inputs: Any, output: Any) -> None:  # noqa: ARG002
-        before = self._modules[-1][1]
-        self._write("module", type(module).__name__, before, _digests(output))
-        self._modules.pop()
-
-    def _write(self, kind: str, name: str, before: list[str], after: list[str]) -> None:
-        entry = {"kind": kind, "name": name, "in": before, "out": after, "line": self._line()}
-        if self._modules:
-            path = self._names.get(id(self._modules[-1][0]), "")
-            entry["module"] = f"model.{path}".rstrip(".")
-        self._log.write(json.dumps(entry) + "\n")
 
     def _line(self) -> str:
         """The innermost line of the project's own code on the stack."""
@@ -132,10 +111,8 @@ def _digests(values: Any) -> list[str]:
         for value in torch.utils._pytree.tree_leaves(values):
             if isinstance(value, torch.Tensor):
                 content = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-                state = hashlib.blake2b(
-                    f"{value.dtype}{tuple(value.shape)}".encode(), digest_size=6
-                )
-                state.update(content.tobytes())
+                head = f"{value.dtype}{tuple(value.shape)}".encode()
+                state = hashlib.blake2b(head + content.tobytes(), digest_size=6)
                 found.append(f"#{state.hexdigest()}")
             elif isinstance(value, bool | int | float | str):
                 found.append(repr(value))

@@ -5,23 +5,11 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from saigen.judgement.comparing.difference import CONTINUED, EXPERIMENT, Difference, Place
-from saigen.records.document import Document
+from saigen.judgement.comparing.divergence import Divergence
+from saigen.judgement.run import Run
+from saigen.records.record import Document
 
 _PREPARED: tuple[Place, ...] = ("samples", "forward", "selection", "evaluation")
-
-# Causal order; what comes after the steps is later than any step.
-IN_TIME: tuple[Place, ...] = (
-    "samples", "forward", "gradients", "weights", "selection", "evaluation",
-)  # fmt: skip
-
-
-class Divergence(Document):
-    """Where two runs part for the first time."""
-
-    place: Place | None = Field(description="the first thing in causal order; null: nowhere")
-    step: int | None = Field(description="counted from 0; null: before or after all steps")
-    steps: int = Field(description="steps whose traces could be compared")
-    words: str
 
 
 class Verdict(Document):
@@ -38,51 +26,41 @@ def suspects(differences: Sequence[Difference], divergence: Divergence) -> list[
     One that can show at the place where the runs part comes before one that cannot, an intended
     change before a technical one, a particular one before one that could show anywhere.
     """
-    able = [difference for difference in differences if difference.counts]
     return sorted(
-        able,
+        (difference for difference in differences if difference.counts),
         key=lambda d: (not _fits(d, divergence.place), d.kind != EXPERIMENT, len(_places(d))),
     )
 
 
-def verdict(
-    names: tuple[str, str],
-    differences: Sequence[Difference],
-    divergence: Divergence,
-    *,
-    same_recipe: bool,
-    same_outcome: bool,
-) -> Verdict:
+def verdict(a: Run, b: Run, differences: Sequence[Difference], divergence: Divergence) -> Verdict:
     """What to believe of two runs."""
     ranked = suspects(differences, divergence)
-    told = [f"{difference.layer} {difference.name}" for difference in ranked]
-    a, b = names
-    if same_outcome:
-        if same_recipe:
-            return Verdict(sentence="the same recipe gave the same outcome", suspects=[], next=None)
+    told = [difference.title for difference in ranked]
+    pair = f"{a.name} {b.name}" if a.name != b.name else f"{a.folder} {b.folder}"
+    same_recipe = a.record["recipe"]["digest"] == b.record["recipe"]["digest"]
+    if a.outcome["digest"] == b.outcome["digest"]:
         what = told[0] if told else "what differs"
         sentence = f"the same outcome from another recipe: {what} moved no bit here"
+        if same_recipe:
+            sentence = "the same recipe gave the same outcome"
         return Verdict(sentence=sentence, suspects=[], next=None)
     if ranked:
-        first = ranked[0]
-        fit = "" if _fits(first, divergence.place) else ", though it should show elsewhere"
+        fit = "" if _fits(ranked[0], divergence.place) else ", though it should show elsewhere"
         sentence = (
-            f"most likely {told[0]} ({_short(first.a)} -> {_short(first.b)}): {first.reason}; "
+            f"most likely {told[0]} ({ranked[0].values}): {ranked[0].reason}; "
             f"{divergence.words}{fit}"
         )
-        return Verdict(sentence=sentence, suspects=told, next=f"saigen diff --confirm {a} {b}")
-    found = _circumstance(differences, divergence) if same_recipe else None
-    nothing = "VIOLATION: nothing in the recipe differs"
-    if not same_recipe:
-        nothing = "nothing that differs in the recipe can change a bit"
+        return Verdict(sentence=sentence, suspects=told, next=f"saigen diff --confirm {pair}")
+    nothing = "nothing that differs in the recipe can change a bit"
+    if same_recipe:
+        nothing = "VIOLATION: nothing in the recipe differs"
     sentence = f"{nothing}, and yet {divergence.words}"
+    found = _circumstance(differences, divergence) if same_recipe else None
     if found is None:
-        return Verdict(sentence=sentence, suspects=[], next=f"saigen diff --deep {a} {b}")
-    what = f"{found.layer} {found.name}"
-    sentence += f"; what must not matter and differs: {what} ({_short(found.a)} -> "
+        return Verdict(sentence=sentence, suspects=[], next=f"saigen diff --deep {pair}")
     return Verdict(
-        sentence=f"{sentence}{_short(found.b)})",
-        suspects=[what],
+        sentence=f"{sentence}; what must not matter and differs: {found.title} ({found.values})",
+        suspects=[found.title],
         next=f"saigen verify --only {found.claim}",
     )
 
@@ -92,14 +70,13 @@ def _circumstance(differences: Sequence[Difference], divergence: Divergence) -> 
     continuation where the runs part, never one that came later.
     """
     step = -1 if divergence.place == "initial weights" else divergence.step
-    able = [d for d in differences if d.claim]
-    if step is not None:
-        able = [d for d in able if d.name != CONTINUED or step >= _first_step(d)]
+
+    def came_later(found: Difference) -> bool:
+        steps = [value for value in (found.a, found.b) if isinstance(value, int)]
+        return found.name == CONTINUED and step is not None and step < min(steps)
+
+    able = [d for d in differences if d.claim and not came_later(d)]
     return min(able, key=lambda d: step not in (d.a, d.b) or d.name != CONTINUED, default=None)
-
-
-def _first_step(continued: Difference) -> int:
-    return min(value for value in (continued.a, continued.b) if isinstance(value, int))
 
 
 def _places(difference: Difference) -> set[Place]:
@@ -109,8 +86,3 @@ def _places(difference: Difference) -> set[Place]:
 
 def _fits(difference: Difference, place: Place | None) -> bool:
     return place is None or place in _places(difference)
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text[:12] if len(text) == 64 else text if len(text) <= 40 else text[:37] + "..."

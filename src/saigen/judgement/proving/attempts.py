@@ -4,21 +4,23 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from saigen.judgement.proving.perturbations import Perturbation
-from saigen.judgement.proving.workplace import Workplace, composed
+from saigen.judgement.proving.workplace import Workplace
 from saigen.judgement.run import Run
-from saigen.recipe.composer.compose import Composition
+from saigen.recipe.composer.compose import Composition, compose
 from saigen.records.record import read_record
 
 SHORT_STEPS = 48  # of training; evaluation is always whole
 _SECONDS = 900  # for one process of a short verification
+_COMPOSING = threading.Lock()  # Hydra composes one config at a time
 
 
 @dataclass(frozen=True)
@@ -36,45 +38,42 @@ class Attempts:
     def __init__(self, root: Path, scratch: Path, overrides: Sequence[str], *, full: bool) -> None:
         self.root = root
         self.scratch = scratch
-        chosen = composed(root, overrides).config
-        steps = chosen.trainer.max_steps
-        self.steps = None if full else min(SHORT_STEPS, steps or SHORT_STEPS)
-        short = () if full else (f"trainer.max_steps={self.steps}",
-                                 "tracking.checkpoint_every_steps=10")  # fmt: skip
-        self._overrides = (*overrides, *short, "tracking.progress_every_seconds=60.0")
-        self.composition = composed(root, self._overrides)
+        self._overrides: tuple[str, ...] = (*overrides, "tracking.progress_every_seconds=60.0")
+        self.steps = None
+        if not full:
+            whole = self._composed().config.trainer.max_steps
+            self.steps = min(SHORT_STEPS, whole or SHORT_STEPS)
+            short = (f"trainer.max_steps={self.steps}", "tracking.checkpoint_every_steps=10")
+            self._overrides = (*self._overrides, *short)
+        self.composition = self._composed()
         self._numbers = itertools.count(1)
-        self._full = full
 
     def make(self, perturbation: Perturbation, observe: Path | None = None) -> Attempt:
         """Train once under a perturbation, in a copy of the project."""
         name = f"{next(self._numbers):03d}-{perturbation.name}"
         place = Workplace(self.root, self.scratch / name / perturbation.place / "project")
-        composition = composed(self.root, (*self._overrides, *self.asked(perturbation)))
+        composition = self._composed(*perturbation.both, *perturbation.overrides)
         log = self.scratch / f"{name}.log"
         if perturbation.times:
             place.reverse_times()
-        started = time.monotonic()
+        started, code = time.monotonic(), 0
         with _load() if perturbation.load else nullcontext():
             for plan in self._plans(perturbation, composition, observe):
-                code = self._run(place, composition, plan, perturbation.environment, log)
+                code = place.run(
+                    composition, plan, perturbation.environment, log=log,
+                    seconds=_SECONDS if self.steps else None,
+                )  # fmt: skip
         folder = place.run_folder()
-        record = read_record(folder) if folder else None
-        whole = folder is not None and record is not None and record["complete"] and code == 0
+        run = Run(folder, read_record(folder), place.root) if folder else None
         return Attempt(
-            run=Run(folder, record, place.root) if whole and folder and record else None,
+            run=run if run and run.record["complete"] and code == 0 else None,
             seconds=time.monotonic() - started,
             said=log.read_text(encoding="utf-8", errors="replace"),
         )
 
-    def asked(self, perturbation: Perturbation) -> tuple[str, ...]:
-        """The overrides of an attempt, on top of those of all."""
-        chosen = self.composition.config
-        return (*perturbation.both(chosen), *perturbation.overrides(chosen))
-
-    def like(self, perturbation: Perturbation, name: str) -> Perturbation:
-        """What a perturbed attempt is compared with: nothing perturbed."""
-        return Perturbation(name, "", both=perturbation.both)
+    def _composed(self, *overrides: str) -> Composition:
+        with _COMPOSING:
+            return compose((*self._overrides, *overrides), self.root / "conf")
 
     def _plans(
         self, perturbation: Perturbation, composition: Composition, observe: Path | None
@@ -88,34 +87,12 @@ class Attempts:
             verbs = verbs[1:]
         yield plan | {"verbs": verbs}
 
-    def _run(
-        self,
-        place: Workplace,
-        composition: Composition,
-        plan: Mapping[str, Any],
-        environment: Mapping[str, str],
-        log: Path,
-    ) -> int:
-        process = place.start(composition, plan, environment=environment, log=log)
-        try:
-            return process.wait(timeout=None if self._full else _SECONDS)
-        except subprocess.TimeoutExpired:
-            return -1
-        finally:
-            process.kill()
-            process.wait()
-
 
 @contextmanager
 def _load() -> Iterator[None]:
     """Twice as many busy processes as there are cores."""
-    busy = [
-        subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"])
-        for _ in range(2 * (os.cpu_count() or 1))
-    ]
-    try:
+    with ExitStack() as busy:
+        for _ in range(2 * (os.cpu_count() or 1)):
+            command = [sys.executable, "-S", "-c", "while True: pass"]
+            busy.callback(busy.enter_context(subprocess.Popen(command)).kill)
         yield
-    finally:
-        for process in busy:
-            process.kill()
-            process.wait()

@@ -1,6 +1,7 @@
 """Claims: what was proven of a recipe, by which evidence, and where that is written down."""
 
 import html
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -10,9 +11,8 @@ from pydantic import Field
 from saigen.files import write_whole
 from saigen.judgement.proving.locate import Place
 from saigen.judgement.remaking.remotes import dvc
-from saigen.records.completion import complete
-from saigen.records.document import Document
-from saigen.records.record import NAME, read_record
+from saigen.records.ledger import complete
+from saigen.records.record import NAME, Document, read_record
 from saigen.records.runs import RESULTS, RUNS, all_runs
 
 RESULT = RESULTS / "verify.json"
@@ -33,11 +33,9 @@ class Claim(Document):
     evidence: dict[str, Any] = Field(default_factory=dict)
 
     def __str__(self) -> str:
+        result = self.result.upper() if self.result == "broken" else self.result
         tail = f"; {self.place}" if self.place else ""
-        why = f" ({self.why}{tail})" if self.why else ""
-        return (
-            f"{self.result.upper() if self.result == 'broken' else self.result:<10}{self.says}{why}"
-        )
+        return f"{result:<10}{self.says}" + (f" ({self.why}{tail})" if self.why else "")
 
 
 class Verification(Document):
@@ -61,12 +59,14 @@ class Verification(Document):
 
     def words(self) -> str:
         """The score in a few words."""
-        count = {
-            r: sum(c.result == r for c in self.claims) for r in ("held", "broken", "not tried")
+        words: dict[Result, str] = {
+            "held": "claims held",
+            "broken": "BROKEN",
+            "not tried": "not tried",
         }
-        told = f"{count['held']} claims held"
-        told += f", {count['broken']} BROKEN" if count["broken"] else ""
-        return told + (f", {count['not tried']} not tried" if count["not tried"] else "")
+        counts = Counter(claim.result for claim in self.claims)
+        told = (f"{counts[r]} {word}" for r, word in words.items() if counts[r] or r == "held")
+        return ", ".join(told)
 
 
 def scorecard(found: Verification) -> str:
@@ -88,30 +88,30 @@ def publish(found: Verification, root: Path, *, whole: bool) -> list[str]:
     shown = read_record(published) if published.is_file() else {}
     for folder in all_runs(root / RUNS):
         record = read_record(folder)
-        if record["complete"] and _is_of(record, found):
-            record["claims"] |= {
-                claim.name: {"result": claim.result, "says": claim.says, "why": claim.why,
-                             "steps": found.steps, "at": found.finished_at, **claim.evidence}
-                for claim in found.claims
-            }  # fmt: skip
-            complete(folder, record, event="claims")
-            entered.append(folder.name)
-            if (folder.name, record["outcome"]) == (shown.get("run"), shown.get("outcome")):
-                write_whole(published, (folder / NAME).read_bytes())
-                # the record is an output of DVC's stage `evaluate`, which has nothing to do anew
-                dvc(root, "commit", "--quiet", "--force", "evaluate")
+        if not record["complete"] or not _is_of(record["recipe"]["layers"], found):
+            continue
+        record["claims"] |= {
+            claim.name: {"result": claim.result, "says": claim.says, "why": claim.why,
+                         "steps": found.steps, "at": found.finished_at, **claim.evidence}
+            for claim in found.claims
+        }  # fmt: skip
+        complete(folder, record, event="claims")
+        entered.append(folder.name)
+        if (folder.name, record["outcome"]) == (shown.get("run"), shown.get("outcome")):
+            write_whole(published, (folder / NAME).read_bytes())
+            # the record is an output of DVC's stage `evaluate`, which has nothing to do anew
+            dvc(root, "commit", "--quiet", "--force", "evaluate")
     return entered
 
 
-def _is_of(record: Mapping[str, Any], found: Verification) -> bool:
-    """Whether a run has the recipe that was tried; only the length may differ."""
-    layers = record["recipe"]["layers"]
+def _is_of(layers: Mapping[str, Any], found: Verification) -> bool:
+    """Whether these are the layers of the recipe that was tried; only the length may differ."""
+
+    def timeless(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {**values, "trainer": {**values["trainer"], "max_steps": None}}
+
     same = all(layers[n]["digest"] == d for n, d in found.layers.items() if n != "config")
-    return same and _timeless(layers["config"]["values"]) == _timeless(found.config)
-
-
-def _timeless(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {**values, "trainer": {k: v for k, v in values["trainer"].items() if k != "max_steps"}}
+    return same and timeless(layers["config"]["values"]) == timeless(found.config)
 
 
 def _badge(found: Verification) -> str:

@@ -33,8 +33,6 @@ class Observer:
     def __init__(self, log: Path, root: Path) -> None:
         self._log = log
         self._root = str(root.resolve())
-        self._source = self._root + "/src/"
-        self._instrument = self._source + "saigen/"
         self._file: TextIO | None = None
         self._process = 0
         self._calls = 0
@@ -44,30 +42,45 @@ class Observer:
         """From here on."""
         sys.settrace(self._enter)
 
-    def _enter(
-        self,
-        frame: types.FrameType,
-        event: str,  # noqa: ARG002
-        _: Any,
-    ) -> Callable[..., Any] | None:
-        code = frame.f_code
-        if not code.co_filename.startswith(self._source) or self._calls >= _CALLS:
+    def _enter(self, frame: types.FrameType, *_: object) -> Callable[..., Any] | None:
+        file, name = frame.f_code.co_filename, frame.f_code.co_name
+        source = self._root + "/src/"
+        if not file.startswith(source) or file.startswith(source + "saigen/"):
             return None
-        if code.co_filename.startswith(self._instrument):
-            return None
-        if code.co_name.startswith("<") and code.co_name not in ("<module>", "<lambda>"):
+        if name.startswith("<") and name not in ("<module>", "<lambda>"):
             return None  # a comprehension: its result shows in the line that holds it
         self._calls += 1
-        return _Call(self, frame).event
+        return self._follow(frame) if self._calls <= _CALLS else None
 
-    def write(self, entry: dict[str, Any]) -> None:
+    def _follow(self, called: types.FrameType) -> Callable[..., Any]:
+        """What is called after each line of one call."""
+        arguments = before = self.variables(called.f_locals)
+        line, lines = called.f_lineno, list[tuple[int, dict[str, str]]]()
+
+        def follow(frame: types.FrameType, event: str, value: Any) -> Callable[..., Any]:
+            nonlocal before, line
+            if event != "exception" and len(lines) < _LINES:
+                now = self.variables(frame.f_locals)
+                lines.append((line, {n: d for n, d in now.items() if before.get(n) != d}))
+                before = now
+            if event != "exception":
+                line = frame.f_lineno
+            if event == "return":
+                file = os.path.relpath(frame.f_code.co_filename, self._root)
+                entry = {"file": file, "function": frame.f_code.co_qualname, "line": line,
+                         "arguments": arguments, "lines": lines}  # fmt: skip
+                self._write({**entry, "returns": self.digest(value)})
+            return follow
+
+        return follow
+
+    def _write(self, entry: dict[str, Any]) -> None:
         """Append to the log of this process."""
         if self._file is None or self._process != os.getpid():
             self._process = os.getpid()
             name = multiprocessing.current_process().name
-            self._file = Path(f"{self._log}.{name}.{self._process}").open(  # noqa: SIM115
-                "w", encoding="utf-8"
-            )
+            path = Path(f"{self._log}.{name}.{self._process}")
+            self._file = path.open("w", encoding="utf-8")
         self._file.write(json.dumps(entry) + "\n")
         self._file.flush()
 
@@ -84,15 +97,13 @@ class Observer:
 
     def digest(self, value: Any) -> str:
         """Eight hex digits of a value; equal values in two processes give equal digests."""
-        known = self._frozen.get(id(value))
-        if known is not None:
-            return known[1]
+        if id(value) in self._frozen:
+            return self._frozen[id(value)][1]
         state = hashlib.blake2b(digest_size=4)
         self._feed(state.update, value, 0)
         result = state.hexdigest()
-        flags = getattr(value, "flags", None)
-        if flags is not None and getattr(flags, "writeable", True) is False:
-            self._frozen[id(value)] = (value, result)
+        if getattr(getattr(value, "flags", None), "writeable", True) is False:
+            self._frozen[id(value)] = (value, result)  # an array that stays as it is, and alive
         return result
 
     def _feed(self, update: Callable[[bytes], None], value: Any, depth: int) -> None:
@@ -145,9 +156,8 @@ class Observer:
 
 def _plain(value: Any) -> dict[str, Any]:
     """The attributes of an object that are not a module's own bookkeeping."""
-    own = vars(value)
-    kept = (n for n in own if n not in ("_parameters", "_modules", "_buffers") and "hooks" not in n)
-    return {name: own[name] for name in kept}
+    own = ("_parameters", "_modules", "_buffers")
+    return {n: part for n, part in vars(value).items() if n not in own and "hooks" not in n}
 
 
 def _sample(module: Any) -> list[Any]:
@@ -156,38 +166,3 @@ def _sample(module: Any) -> list[Any]:
         return []  # its constructor has not come to super().__init__() yet
     tensors = [t.detach().flatten() for t in (*module.parameters(), *module.buffers())]
     return [part for tensor in tensors for part in (tensor[:_WEIGHTS], tensor[-_WEIGHTS:])]
-
-
-class _Call:
-    """One call of a function of the project."""
-
-    def __init__(self, observer: Observer, frame: types.FrameType) -> None:
-        self._observer = observer
-        self._line = frame.f_lineno
-        self._lines: list[tuple[int, dict[str, str]]] = []
-        self._before = observer.variables(frame.f_locals)
-        self._arguments = self._before
-
-    def event(self, frame: types.FrameType, event: str, value: Any) -> Callable[..., Any] | None:
-        observer = self._observer
-        if event == "exception":
-            return self.event
-        if len(self._lines) < _LINES:
-            now = observer.variables(frame.f_locals)
-            moved = {n: d for n, d in now.items() if self._before.get(n) != d}
-            self._lines.append((self._line, moved))
-            self._before = now
-        self._line = frame.f_lineno
-        if event == "return":
-            code = frame.f_code
-            observer.write(
-                {
-                    "file": os.path.relpath(code.co_filename, observer._root),
-                    "function": code.co_qualname,
-                    "arguments": self._arguments,
-                    "lines": self._lines,
-                    "line": self._line,
-                    "returns": observer.digest(value),
-                }
-            )
-        return self.event

@@ -9,7 +9,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -53,34 +54,25 @@ def _draws() -> None:
 def _listing() -> None:
     """Files are listed the other way round."""
     listdir, scandir = os.listdir, os.scandir
-
-    def turned_listdir(*where: Any) -> list[Any]:
-        return listdir(*where)[::-1]
-
-    os.listdir = turned_listdir  # type: ignore[assignment]
+    os.listdir = lambda *where: listdir(*where)[::-1]  # type: ignore[assignment]
     os.scandir = lambda *where: _Turned(scandir(*where))  # type: ignore[assignment]
 
 
-class _Turned:
-    """What os.scandir returns, the other way round."""
+class _Turned(ExitStack):
+    """What os.scandir returns, the other way round: a context, and an iterator that is closed."""
 
     def __init__(self, entries: Any) -> None:
+        super().__init__()
         with entries:
-            self._entries = iter(list(entries)[::-1])
+            self._entries = list(entries)
 
-    def __iter__(self) -> Iterator[Any]:
-        return self._entries
-
-    def __next__(self) -> Any:
-        return next(self._entries)
-
-    def __enter__(self) -> "_Turned":
+    def __iter__(self) -> "_Turned":
         return self
 
-    def __exit__(self, *_: object) -> None: ...
-
-    def close(self) -> None:
-        """As os.scandir has it."""
+    def __next__(self) -> Any:
+        if not self._entries:
+            raise StopIteration
+        return self._entries.pop()
 
 
 def _host() -> None:
@@ -111,11 +103,7 @@ def _kill_at(step: int) -> None:
     Streams.set_globals = watched  # type: ignore[method-assign,unused-ignore]
 
 
-_PERTURBATIONS: dict[str, Callable[[], None]] = {
-    "draws": _draws,
-    "listing": _listing,
-    "host": _host,
-}
+_PERTURBATIONS = {"draws": _draws, "listing": _listing, "host": _host}
 
 if __name__ == "__main__":
     sys.exit(main(json.loads(sys.argv[1])))

@@ -5,31 +5,28 @@ import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-from saigen.judgement.comparing.diff import diff
-from saigen.judgement.proving import locate
+from saigen.judgement.comparing.diff import Diff, diff
 from saigen.judgement.proving.attempts import Attempt, Attempts
 from saigen.judgement.proving.claims import Claim, Result, Verification
-from saigen.judgement.proving.perturbations import PERTURBATIONS, Perturbation
+from saigen.judgement.proving.locate import locate
+from saigen.judgement.proving.perturbations import Perturbation, perturbations
 from saigen.judgement.run import Run
+from saigen.recipe.layer import LAYERS
 from saigen.records.circumstances import now
 from saigen.refusal import Refusal
 
+Say = Callable[[str], None]
+
 
 def verify(
-    root: Path,
-    overrides: Sequence[str],
-    say: Callable[[str], None],
-    *,
-    full: bool,
-    only: Sequence[str] = (),
+    root: Path, overrides: Sequence[str], say: Say, *, full: bool, only: Sequence[str] = ()
 ) -> Verification:
     """Try every perturbation (or those of `only`). Raises Refusal if the project does not train."""
-    chosen = _chosen(only)
     started = now()
     with tempfile.TemporaryDirectory(prefix="saigen-verify-") as scratch:
         attempts = Attempts(root.resolve(), Path(scratch), overrides, full=full)
+        chosen = _chosen(perturbations(attempts.composition.config), only)
         say(f"training undisturbed, to have what to compare with ({attempts.steps or 'all'} steps)")
         baseline = attempts.make(Perturbation("baseline", ""))
         if baseline.run is None:
@@ -48,16 +45,19 @@ def verify(
 
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             claims = list(pool.map(judged, chosen))
-        _place_broken(attempts, claims, say)
+        broken = [n for n, claim in enumerate(claims) if claim.result == "broken"]
+        if broken:
+            say("watching line by line where the broken claims part")
+        undisturbed: dict[tuple[str, ...], list[Path]] = {}
+        for number in broken:
+            claims[number] = _placed(attempts, chosen[number], claims[number], undisturbed)
+            say(str(claims[number]))
         return Verification(
             steps=attempts.steps,
             started_at=started,
             finished_at=now(),
             machine=baseline.run.record["circumstances"]["machine"]["cpu_model"],
-            layers={
-                name: layer["digest"]
-                for name, layer in baseline.run.record["recipe"]["layers"].items()
-            },
+            layers={name: baseline.run.layer(name)["digest"] for name in LAYERS},
             config=baseline.run.config,
             claims=claims,
         )
@@ -65,24 +65,39 @@ def verify(
 
 def _judge(attempts: Attempts, baseline: Attempt, perturbation: Perturbation) -> Claim:
     """Train under one perturbation and compare with the undisturbed training."""
-    why = perturbation.not_tried(attempts.composition.config) or ""
-    evidence: dict[str, Any] = {}
-    both = perturbation.both(attempts.composition.config)
-    if both and not why:
-        baseline = attempts.make(attempts.like(perturbation, "reference"))
+    both = " ".join(perturbation.both)
+    claim = Claim(
+        name=perturbation.name, says=perturbation.claim, result="not tried",
+        why=perturbation.not_tried,
+    )  # fmt: skip
+    if perturbation.not_tried:
+        return claim
+    if both:
+        baseline = attempts.make(_undisturbed(perturbation, "reference"))
     if baseline.run is None:
-        why = f"it does not train with {' '.join(both)}"
-    if why or baseline.run is None:
-        result: Result = "not tried"
-    else:
-        attempt = attempts.make(perturbation)
-        evidence = _evidence(attempts, perturbation, baseline.run, attempt)
-        result, why = _result(perturbation, baseline.run, attempt)
-        if both and result == "held":
-            why = f"tried with {' '.join(both)} on both sides"
-    return Claim(
-        name=perturbation.name, says=perturbation.claim, result=result, why=why, evidence=evidence
-    )
+        return claim.model_copy(update={"why": f"it does not train with {both}"})
+    attempt = attempts.make(perturbation)
+    result, why = _result(perturbation, baseline.run, attempt)
+    if both and result == "held":
+        why = f"tried with {both} on both sides"
+    evidence = {
+        "seconds": round(attempt.seconds, 1),
+        "overrides": (*perturbation.both, *perturbation.overrides),
+        "expected": baseline.run.outcome["digest"],
+    }
+    if attempt.run is not None:
+        circumstances = attempt.run.record["circumstances"]
+        evidence |= {
+            "got": attempt.run.outcome["digest"],
+            "processes": circumstances["training"]["processes"],
+            "continued": len(circumstances["continued"]),
+        }
+    return claim.model_copy(update={"result": result, "why": why, "evidence": evidence})
+
+
+def _undisturbed(perturbation: Perturbation, name: str) -> Perturbation:
+    """What a perturbed attempt is compared with."""
+    return Perturbation(name, "", both=perturbation.both)
 
 
 def _result(perturbation: Perturbation, baseline: Run, attempt: Attempt) -> tuple[Result, str]:
@@ -98,67 +113,39 @@ def _result(perturbation: Perturbation, baseline: Run, attempt: Attempt) -> tupl
     return ("held", "") if found.same_outcome else ("broken", _cause(found))
 
 
-def _evidence(
-    attempts: Attempts, perturbation: Perturbation, baseline: Run, attempt: Attempt
-) -> dict[str, Any]:
-    """What was run, and what came out, for whoever wants to see it again."""
-    found = {
-        "seconds": round(attempt.seconds, 1),
-        "overrides": attempts.asked(perturbation),
-        "expected": baseline.outcome["digest"],
-    }
-    if attempt.run is None:
-        return found
-    circumstances = attempt.run.record["circumstances"]
-    return found | {
-        "got": attempt.run.outcome["digest"],
-        "processes": circumstances["training"]["processes"],
-        "continued": len(circumstances["continued"]),
-    }
-
-
-def _cause(found: Any) -> str:
+def _cause(found: Diff) -> str:
     """What parted, without the differences that the perturbation itself made."""
     prepared = [text for d in found.differences if d.layer == "data" for text in d.details]
-    if prepared:
-        return f"prepare gave other arrays: {prepared[0]}"
-    return str(found.trace.words)
+    return f"prepare gave other arrays: {prepared[0]}" if prepared else found.trace.words
 
 
-def _place_broken(attempts: Attempts, claims: list[Claim], say: Callable[[str], None]) -> None:
-    """Name the line behind each broken claim, by watching two processes line by line."""
-    broken = [number for number, claim in enumerate(claims) if claim.result == "broken"]
-    if not broken:
-        return
-    say("watching line by line where the broken claims part")
-    known = {perturbation.name: perturbation for perturbation in PERTURBATIONS}
-    watched: dict[tuple[str, ...], list[Path]] = {}
-    for number in broken:
-        claim = claims[number]
-        perturbation = known[claim.name]
-        both = perturbation.both(attempts.composition.config)
-        if both not in watched:
-            watched[both] = _watch(attempts, attempts.like(perturbation, "watched"), len(watched))
-        log = attempts.scratch / f"watched-{claim.name}"
-        attempts.make(perturbation, observe=log)
-        place = locate.locate(watched[both][0], log, attempts.root, watched[both][1:])
-        if place is not None:
-            claims[number] = claim.model_copy(update={"place": place})
-        say(str(claims[number]))
+def _placed(
+    attempts: Attempts,
+    perturbation: Perturbation,
+    claim: Claim,
+    undisturbed: dict[tuple[str, ...], list[Path]],
+) -> Claim:
+    """Name the line behind a broken claim, by watching two processes line by line.
 
-
-def _watch(attempts: Attempts, perturbation: Perturbation, number: int) -> list[Path]:
-    """The log of a training that nothing disturbs; where a second one had the same outcome, what
-    its log has otherwise is noise, and it is returned too.
+    `undisturbed`: by what is set on both sides, the log of a training that nothing disturbs; where
+    a second one had the same outcome, what its log has otherwise is noise, and it is there too.
     """
-    logs = [attempts.scratch / f"undisturbed-{number}{name}" for name in ("a", "b")]
-    runs = [attempts.make(perturbation, observe=log).run for log in logs]
-    outcomes = [run and run.outcome["digest"] for run in runs]
-    return logs if None not in outcomes and len(set(outcomes)) == 1 else logs[:1]
+    both = perturbation.both
+    if both not in undisturbed:
+        logs = [attempts.scratch / f"undisturbed-{len(undisturbed)}{name}" for name in ("a", "b")]
+        plain = _undisturbed(perturbation, "watched")
+        runs = [attempts.make(plain, observe=log).run for log in logs]
+        outcomes = [run and run.outcome["digest"] for run in runs]
+        equal = None not in outcomes and outcomes[0] == outcomes[1]
+        undisturbed[both] = logs if equal else logs[:1]
+    log = attempts.scratch / f"watched-{claim.name}"
+    attempts.make(perturbation, observe=log)
+    first, *noise = undisturbed[both]
+    return claim.model_copy(update={"place": locate(first, log, attempts.root, noise)})
 
 
-def _chosen(only: Sequence[str]) -> list[Perturbation]:
-    known = {perturbation.name: perturbation for perturbation in PERTURBATIONS}
+def _chosen(all_: Sequence[Perturbation], only: Sequence[str]) -> list[Perturbation]:
+    known = {perturbation.name: perturbation for perturbation in all_}
     for name in only:
         if name not in known:
             raise Refusal(
@@ -168,4 +155,4 @@ def _chosen(only: Sequence[str]) -> list[Perturbation]:
                 got=name,
                 fix="write one of these",
             )
-    return [known[name] for name in only] or list(PERTURBATIONS)
+    return [known[name] for name in only or known]

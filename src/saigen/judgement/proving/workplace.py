@@ -5,71 +5,87 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from saigen.recipe.composer.compose import Composition, compose
+import yaml
+
+from saigen.judgement.run import Run
+from saigen.recipe.composer.compose import Composition, read_composed
+from saigen.records.runs import RUNS, all_runs
+from saigen.refusal import Refusal
 from saigen.training.settings import environment_of
 
 # Made from the rest, or of no use to a training process.
 _LEFT_OUT = {".git", ".venv", ".dvc", "runs", "prepared", "model", "results", ".saigen"}
-_COMPOSING = threading.Lock()
 _COPIED_BYTES = 1 << 30  # a larger data folder is linked instead
 
 
 class Workplace:
     """A copy of a project below some folder; verbs run in processes of their own."""
 
-    def __init__(self, root: Path, target: Path, data: Sequence[str] = ("data",)) -> None:
+    def __init__(self, root: Path, target: Path) -> None:
         self.root = target
-        self.linked = [name for name in data if _size(root / name) > _COPIED_BYTES]
-        top = str(root)
+        top, data = str(root), root / "data"
+        files = (path for path in data.rglob("*") if path.is_file())
+        linked = {"data"} if sum(path.stat().st_size for path in files) > _COPIED_BYTES else set()
 
         def left_out(folder: str, names: list[str]) -> set[str]:
-            here = _LEFT_OUT | set(self.linked) if folder == top else {"__pycache__"}
+            here = _LEFT_OUT | linked if folder == top else {"__pycache__"}
             return {name for name in names if name in here or name.endswith("_cache")}
 
         shutil.copytree(top, target, symlinks=True, ignore=left_out)
-        for name in self.linked:
-            (target / name).symlink_to((root / name).resolve())
+        if linked:
+            (target / "data").symlink_to(data.resolve())
 
-    def start(
+    def run(
         self,
         composition: Composition,
         plan: Mapping[str, Any],
+        environment: Mapping[str, str],
         *,
-        environment: Mapping[str, str] | None = None,
         log: Path,
-    ) -> subprocess.Popen[bytes]:
-        """Start `perturbed.py` here; what it prints goes to `log`.
+        seconds: float | None = None,
+    ) -> int:
+        """Run `perturbed.py` here; what it prints goes to `log`. Its exit code; -1 if it took
+        longer than `seconds`.
 
         The environment is the one that the config needs, so that the process does not have to
-        start again, and then the perturbation's.
+        start again, and then the given one.
         """
         needed = environment_of(composition.config)
-        dropped = {name for name, value in needed.items() if value is None}
-        given = {name: value for name, value in needed.items() if value is not None}
-        kept = {n: v for n, v in os.environ.items() if n not in dropped and n[:4] != "DVC_"}
+        kept = {name: value for name, value in os.environ.items()
+                if name[:4] != "DVC_" and name not in needed}  # fmt: skip
+        kept |= {name: value for name, value in needed.items() if value is not None}
+        kept |= {"PYTHONPATH": str(self.root / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-m", "saigen.judgement.proving.perturbed", json.dumps(plan)]
         with log.open("ab") as file:
-            return subprocess.Popen(
-                [sys.executable, "-m", "saigen.judgement.proving.perturbed", json.dumps(plan)],
-                cwd=self.root,
-                env=kept
-                | given
-                | {"PYTHONPATH": str(self.root / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
-                | dict(environment or {}),
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-            )
+            try:
+                return subprocess.run(
+                    command, cwd=self.root, env={**kept, **environment}, timeout=seconds,
+                    check=False, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+                ).returncode  # fmt: skip
+            except subprocess.TimeoutExpired:
+                return -1
+
+    def train(
+        self,
+        values: Mapping[str, Any],
+        environment: Mapping[str, str],
+        plan: Mapping[str, Any] | None = None,
+    ) -> tuple[int, str]:
+        """Prepare, train and evaluate under a whole config; the exit code, and what was printed."""
+        (self.root / "params.yaml").write_text(yaml.safe_dump(dict(values), sort_keys=False))
+        composition = read_composed(self.root / "params.yaml")
+        verbs = [["prepare", "--stage"], ["train", "--stage"], ["evaluate", "last"]]
+        log = self.root.parent / f"{self.root.name}.log"
+        code = self.run(composition, {**(plan or {}), "verbs": verbs}, environment, log=log)
+        return code, " ".join(log.read_text(encoding="utf-8", errors="replace").split())
 
     def run_folder(self) -> Path | None:
-        """The run that was made here; None if none was completed."""
-        from saigen.records.runs import RUNS, all_runs
-
-        return next(iter(reversed(all_runs(self.root / RUNS))), None)
+        """The newest run that was made here; None if there is none."""
+        return next(reversed(all_runs(self.root / RUNS)), None)
 
     def reverse_times(self) -> None:
         """Make the newest file below data/ and conf/ the oldest, and so on."""
@@ -81,11 +97,38 @@ class Workplace:
             os.utime(path, (moment, moment))
 
 
-def composed(root: Path, overrides: Sequence[str]) -> Composition:
-    """The project's config under overrides. Hydra composes one config at a time."""
-    with _COMPOSING:
-        return compose(tuple(overrides), root / "conf")
+def workplace_of(run: Run, target: Path) -> Workplace:
+    """A copy of the project with the source and the snapshot of a run in place of its own.
+
+    Raises Refusal if one of these files was not kept.
+    """
+    place = Workplace(run.root.resolve(), target)
+    shutil.rmtree(target / "src", ignore_errors=True)
+    for name, digest in run.layer("code")["files"].items():
+        _lay(run, digest, target, name)
+    lay_snapshot(run, target)
+    return place
 
 
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def lay_snapshot(run: Run, project: Path) -> None:
+    """Put a run's snapshot in place, with a provenance that names its digest."""
+    told, data = run.layer("data")["snapshot"], run.config["data"]
+    _lay(run, told["sha256"], project, data["snapshot"])
+    provenance = project / data["provenance"]
+    content = json.loads(provenance.read_text(encoding="utf-8")) if provenance.is_file() else {}
+    content |= {"sha256": told["sha256"], "rows": told["rows"]}
+    provenance.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _lay(run: Run, digest: str, project: Path, name: str) -> None:
+    content = run.content(digest, name)
+    if content is None:
+        raise Refusal(
+            "the run cannot be made again: not all of it was kept",
+            where=name,
+            expected="the content that its record names",
+            got="not kept in runs/.kept, and not in git",
+            fix="bring the run's project, or make the run again with `saigen rerun`",
+        )
+    (project / name).parent.mkdir(parents=True, exist_ok=True)
+    (project / name).write_bytes(content)

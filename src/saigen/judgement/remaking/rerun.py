@@ -13,12 +13,13 @@ from saigen.judgement.remaking import remotes
 from saigen.judgement.remaking.installing import interpreter
 from saigen.judgement.remaking.worktree import bring_data, commit_of, lay_out, worktree
 from saigen.judgement.run import Run
-from saigen.records import kept
+from saigen.recipe.code import git
 from saigen.records.circumstances import UNCOMMITTED
-from saigen.records.completion import complete
+from saigen.records.kept import FOLDER as KEPT
+from saigen.records.ledger import complete
 from saigen.records.model_folder import WEIGHTS, open_model
 from saigen.records.record import NAME, read_record
-from saigen.records.runs import RESULTS, RUNS, all_runs
+from saigen.records.runs import RESULTS, RUNS, all_runs, numbered
 from saigen.refusal import Failure, Refusal
 
 Say = Callable[[str], None]
@@ -34,7 +35,7 @@ def rerun(run: Run, root: Path, say: Say, *, install: bool = True) -> tuple[Diff
         source = _with_uncommitted(run, root, Path(scratch))
         commit = commit_of(source)
         with worktree(root, commit) as project:
-            lay_out(source, project)
+            lay_out(source, project, any_environment=not install)
             say(f"source: commit {commit[:12]}, as recorded")
             bring_data(run, project)
             say("data: as recorded")
@@ -53,28 +54,23 @@ def restore(run: Run, root: Path, target: Path, say: Say) -> None:
     if source.is_dir() and _weights(source) == run.outcome["weights"]["sha256"]:
         _replace(source, target)
         return
-    commit = _publication(run.outcome["digest"], root)
-    if commit is None:
-        raise Refusal(
-            "the model of the run is not here, and no commit published it",
-            where=str(run.folder),
-            expected=f"the folder model/, or a commit whose {RESULTS}/{NAME} has its outcome",
-            got="neither",
-            fix=f"`saigen rerun {run.name}` makes it again",
-        )
-    say(f"model: from the DVC remote, as of commit {commit[:12]}")
-    with worktree(root, commit) as project:
-        remotes.pull(project, "model", "the model of the run cannot be had any more")
-        found = _weights(project / "model")
-        if found != run.outcome["weights"]["sha256"]:
-            raise Refusal(
-                "the model of that commit is not the run's",
-                where=f"dvc.lock of commit {commit}",
-                expected=f"weights with sha256 {run.outcome['weights']['sha256']}",
-                got=found,
-                fix=f"`saigen rerun {run.name}` makes it again",
-            )
-        _replace(project / "model", target)
+    commit, got = _publication(run.outcome["digest"], root), "neither"
+    if commit is not None:
+        say(f"model: from the DVC remote, as of commit {commit[:12]}")
+        with worktree(root, commit) as project:
+            remotes.pull(project, "model", "the model of the run cannot be had any more")
+            found = _weights(project / "model")
+            if found == run.outcome["weights"]["sha256"]:
+                _replace(project / "model", target)
+                return
+            got = f"commit {commit}, whose model has the weights {found}"
+    raise Refusal(
+        "the model of the run is not here, and no commit published it",
+        where=str(run.folder),
+        expected=f"the folder model/, or a commit whose {RESULTS}/{NAME} has its outcome",
+        got=got,
+        fix=f"`saigen rerun {run.name}` makes it again",
+    )
 
 
 def _weights(model: Path) -> str:
@@ -84,8 +80,8 @@ def _weights(model: Path) -> str:
 
 def _with_uncommitted(run: Run, root: Path, scratch: Path) -> Run:
     """The run with what git did not have of its source: of a published run, from the remote."""
-    git = run.record["circumstances"].get("git") or {}
-    here = run.patch.parent.is_dir() or not (git.get("patch_sha256") or git.get("untracked"))
+    state = run.record["circumstances"].get("git") or {}
+    here = run.patch.parent.is_dir() or not (state.get("patch_sha256") or state.get("untracked"))
     commit = None if here else _publication(run.record["circumstances"]["started_at"], root)
     if commit is None:
         return run
@@ -115,32 +111,24 @@ def _saigen(python: str, project: Path, verb: list[str]) -> None:
 
 def _enter(folder: Path, root: Path) -> str:
     """Take the new run among the runs here, under the next free name; returns the name."""
-    runs = root / RUNS
+    runs, kept = root / RUNS, folder.parent / KEPT
     record = read_record(folder)
-    stem = record["recipe"]["digest"][:12]
-    number = next(n for n in range(1, 1 << 30) if not (runs / f"{stem}-{n}").exists())
-    target = runs / f"{stem}-{number}"
+    target = next(
+        place for place in numbered(record["recipe"]["digest"], runs) if not place.exists()
+    )
     shutil.copytree(folder, target, ignore=shutil.ignore_patterns(NAME))
-    for content in (folder.parent / kept.FOLDER).glob("*"):
-        if not (runs / kept.FOLDER / content.name).exists():
-            (runs / kept.FOLDER).mkdir(exist_ok=True)
-            shutil.copyfile(content, runs / kept.FOLDER / content.name)
-    record["run"] = target.name
-    complete(target, record)
+    if kept.is_dir():
+        shutil.copytree(kept, runs / KEPT, dirs_exist_ok=True)
+    complete(target, record | {"run": target.name})
     return target.name
 
 
 def _publication(part: str, root: Path) -> str | None:
     """The newest commit whose published record has this string among its values."""
     path = f"{RESULTS}/{NAME}"
-    log = _git(root, "log", "--all", "--format=%H", "--", path).decode()
-    shown = ((commit, _git(root, "show", f"{commit}:./{path}")) for commit in log.split())
+    commits = git(root, "log", "--all", "--format=%H", "--", path).stdout.decode().split()
+    shown = ((commit, git(root, "show", f"{commit}:./{path}").stdout) for commit in commits)
     return next((commit for commit, record in shown if f'"{part}"'.encode() in record), None)
-
-
-def _git(root: Path, *arguments: str) -> bytes:
-    """What git prints; nothing where it fails."""
-    return subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=False).stdout
 
 
 def _replace(source: Path, target: Path) -> None:

@@ -4,7 +4,6 @@ The working tree that it is called from is left untouched.
 """
 
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +12,10 @@ from typing import Any
 
 import yaml
 
-from saigen.digest import digest_bytes, digest_file
+from saigen.digest import digest_file
 from saigen.judgement.remaking import remotes
 from saigen.judgement.run import Run
+from saigen.recipe.code import git
 from saigen.refusal import Refusal
 
 
@@ -25,7 +25,7 @@ def worktree(root: Path, commit: str) -> Iterator[Path]:
 
     Raises Refusal if the commit is not in this repository.
     """
-    if _git(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode:
+    if git(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode:
         raise Refusal(
             "the commit of the run is not in this repository",
             where=str(root.resolve()),
@@ -33,10 +33,10 @@ def worktree(root: Path, commit: str) -> Iterator[Path]:
             got="no such commit",
             fix="`git fetch --all`, or fetch it from the clone in which the run was made",
         )
-    prefix = _git(root, "rev-parse", "--show-prefix").stdout.decode().strip()
+    prefix = git(root, "rev-parse", "--show-prefix").stdout.decode().strip()
     with tempfile.TemporaryDirectory(prefix="saigen-rerun-") as scratch:
         tree = Path(scratch) / "project"
-        added = _git(root, "worktree", "add", "--detach", "--force", str(tree), commit)
+        added = git(root, "worktree", "add", "--detach", "--force", str(tree), commit)
         if added.returncode:
             raise Refusal(
                 "the commit cannot be checked out",
@@ -46,26 +46,26 @@ def worktree(root: Path, commit: str) -> Iterator[Path]:
                 fix="make room in the temporary folder (TMPDIR), or mend the repository",
             )
         try:
-            project = tree / prefix
-            remotes.share(root, project)
-            yield project
+            remotes.share(root, tree / prefix)
+            yield tree / prefix
         finally:
             shutil.rmtree(tree, ignore_errors=True)
-            _git(root, "worktree", "prune")
+            git(root, "worktree", "prune")
 
 
 def commit_of(run: Run) -> str:
     """The commit of a run. Raises Refusal if it has none, or if what was not committed is lost."""
-    git: dict[str, Any] = run.record["circumstances"].get("git") or {}
-    lost: list[str] = []
-    kept = digest_file(run.patch) if run.patch.is_file() else None
-    if git.get("patch_sha256") not in (None, kept):
-        lost.append(f"code.patch (sha256 {git['patch_sha256'][:12]})")
-    for name, digest in git.get("untracked", {}).items():
-        if run.content(digest, name) is None and name.startswith(("src/", "conf/")):
-            lost.append(name)
-    if git.get("commit") and not lost:
-        return str(git["commit"])
+    state: dict[str, Any] = run.record["circumstances"].get("git") or {}
+    patch = digest_file(run.patch) if run.patch.is_file() else None
+    lost = [
+        name
+        for name, digest in state.get("untracked", {}).items()
+        if name.startswith(("src/", "conf/")) and run.content(digest, name) is None
+    ]
+    if state.get("patch_sha256") not in (None, patch):
+        lost.insert(0, f"code.patch (sha256 {state['patch_sha256'][:12]})")
+    if state.get("commit") and not lost:
+        return str(state["commit"])
     raise Refusal(
         "the run cannot be made again: its source was not committed, and was not kept",
         where=str(run.folder),
@@ -75,52 +75,54 @@ def commit_of(run: Run) -> str:
     )
 
 
-def lay_out(run: Run, project: Path) -> None:
-    """Lay what was not committed over the commit, and the run's config as params.yaml.
+def lay_out(run: Run, project: Path, *, any_environment: bool) -> None:
+    """Lay what was not committed over the commit, and the run's config as params.yaml, with
+    `any_environment` one that takes an environment that is not locked.
 
     Raises Refusal unless every source file is then what the record says.
     """
     if run.patch.is_file():
-        applied = _git(project, "apply", "--whitespace=nowarn", str(run.patch.resolve()))
+        applied = git(project, "apply", "--whitespace=nowarn", str(run.patch.resolve()))
         if applied.returncode:
             raise _not_the_source(run, "code.patch", applied.stderr.decode().strip())
     for name, digest in run.record["circumstances"]["git"].get("untracked", {}).items():
-        content = run.content(digest, name)
-        if content is not None:
+        if (content := run.content(digest, name)) is not None:
             (project / name).parent.mkdir(parents=True, exist_ok=True)
             (project / name).write_bytes(content)
     for name, digest in run.layer("code")["files"].items():
-        path = project / name
-        found = digest_bytes(path.read_bytes()) if path.is_file() else "no such file"
+        found = _digest(project / name)
         if found != digest:
             raise _not_the_source(run, name, f"{found[:12]}, expected {digest[:12]}")
-    (project / "params.yaml").write_text(
-        yaml.safe_dump(run.full_config(), sort_keys=False), encoding="utf-8"
-    )
+    values = run.full_config()
+    if any_environment and "environment_drift" in values["agreement"]:  # an older one asks nothing
+        values["agreement"]["environment_drift"] = "warn"
+    text = yaml.safe_dump(values, sort_keys=False)
+    (project / "params.yaml").write_text(text, encoding="utf-8")
 
 
 def bring_data(run: Run, project: Path) -> None:
     """Bring the run's snapshot by its hashes. Raises Refusal, naming what cannot be had."""
-    snapshot = run.config["data"]["snapshot"]
-    tracked = next((f for f in sorted(project.glob("[!.]*.dvc")) if _tracks(f, snapshot)), None)
-    if tracked is not None:
-        remotes.pull(project, tracked.name, "the data of the run cannot be had any more")
-    expected = run.layer("data")["snapshot"]["sha256"]
-    path = project / snapshot
-    found = digest_file(path) if path.is_file() else "no such file"
+    snapshot = Path(run.config["data"]["snapshot"])
+    tracked = None
+    for file in sorted(project.glob("[!.]*.dvc")):
+        outs = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("outs", ())
+        if any(snapshot.is_relative_to(out["path"]) for out in outs):
+            tracked = file.name
+            remotes.pull(project, tracked, "the data of the run cannot be had any more")
+            break
+    expected, found = run.layer("data")["snapshot"]["sha256"], _digest(project / snapshot)
     if found != expected:
         raise Refusal(
             "the data of the run was not tracked as it was used",
-            where=snapshot,
+            where=str(snapshot),
             expected=f"sha256 {expected}",
-            got=f"{found} from {tracked.name if tracked else 'the commit'}",
+            got=f"{found} from {tracked or 'the commit'}",
             fix="the file was changed without `dvc add`; bring the version that was used",
         )
 
 
-def _tracks(file: Path, path: str) -> bool:
-    outs = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("outs", ())
-    return any(path == out["path"] or path.startswith(out["path"] + "/") for out in outs)
+def _digest(path: Path) -> str:
+    return digest_file(path) if path.is_file() else "no such file"
 
 
 def _not_the_source(run: Run, where: str, got: str) -> Refusal:
@@ -130,10 +132,4 @@ def _not_the_source(run: Run, where: str, got: str) -> Refusal:
         expected=f"the files that the record of {run.name} names",
         got=got,
         fix="bring the whole run folder (uncommitted/) from where the run was made",
-    )
-
-
-def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        ["git", *arguments], cwd=root, capture_output=True, check=False, stdin=subprocess.DEVNULL
     )
