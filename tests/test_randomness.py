@@ -21,7 +21,7 @@ def weights(config):
 
 
 def order(config):
-    return Order(Streams(config.randomness.streams), 1255).epoch(0).indices(0, 1255)
+    return Order(Streams(config.randomness.streams), 1255, 0).indices(0, 1255)
 
 
 def same(one, other):
