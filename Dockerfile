@@ -24,7 +24,7 @@ WORKDIR /workspace
 COPY docker/apt.sh docker/
 RUN --mount=type=tmpfs,target=/var/lib/apt/lists --mount=type=tmpfs,target=/var/cache \
     --mount=type=tmpfs,target=/var/log \
-    docker/apt.sh "$APT_SNAPSHOT" ca-certificates ${APT_PYTHON:-python3}
+    touch /begun && docker/apt.sh "$APT_SNAPSHOT" ca-certificates ${APT_PYTHON:-python3}
 COPY docker/install.sh docker/uv.sh docker/fetch_uv.py docker/pip_settings.py docker/byte_code.sh \
      docker/lock-uv.txt docker/lock-${VARIANT}.txt docker/
 # pip's settings and the certificates of who builds come as secrets and stay out of the image.
@@ -37,12 +37,12 @@ RUN --mount=type=cache,target=/root/.cache/uv,sharing=locked \
     UV_NO_INSTALLER_METADATA=1 UV_PYTHON_INSTALL_DIR=/opt/python SAIGEN_VENV=/opt/saigen \
     SAIGEN_PYTHON_VERSION="$PYTHON_VERSION" PIP_FIND_LINKS=/wheels \
     docker/install.sh && docker/byte_code.sh /opt/saigen && rm -rf .saigen
-COPY docker/entrypoint.sh docker/settle.sh /opt/saigen/
+COPY docker/entrypoint.sh docker/settle.sh docker/
 RUN mkdir -p /layers/environment/opt && mv /opt/saigen /layers/environment/opt/ && \
     if [ -d /opt/python ]; then mv /opt/python /layers/environment/opt/; fi && \
-    /layers/environment/opt/saigen/settle.sh /layers
+    cp docker/entrypoint.sh /layers/environment/opt/saigen/ && docker/settle.sh /layers /begun
 COPY . /layers/project/workspace
-RUN chmod -R a+rwX /layers/project && /layers/environment/opt/saigen/settle.sh /layers/project
+RUN chmod -R a+rwX /layers/project && docker/settle.sh /layers/project
 
 FROM base
 ARG VARIANT
@@ -53,11 +53,12 @@ ARG GID=1000
 RUN --mount=type=bind,source=docker,target=/run/docker \
     --mount=type=tmpfs,target=/var/lib/apt/lists --mount=type=tmpfs,target=/var/cache \
     --mount=type=tmpfs,target=/var/log \
+    touch /var/log/begun && \
     /run/docker/apt.sh "$APT_SNAPSHOT" ca-certificates git make tini $APT_PYTHON && \
     { getent group $GID >/dev/null || echo "saigen:x:$GID:" >>/etc/group; } && \
     { getent passwd $UID >/dev/null || \
       echo "saigen:x:$UID:$GID::/tmp/home:/bin/bash" >>/etc/passwd; } && \
-    /run/docker/settle.sh /
+    /run/docker/settle.sh / /var/log/begun
 COPY --from=builder /layers/environment /
 COPY --from=builder /layers/project /
 WORKDIR /workspace

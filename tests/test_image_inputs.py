@@ -1,7 +1,10 @@
 """What goes into an image is one thing for each variant: lock, base and build arguments agree."""
 
 import hashlib
+import os
 import re
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -62,3 +65,32 @@ def test_a_variant_is_built_with_its_own_lock_and_wheels(project: Project, varia
     assert f"wheels=.saigen/build-{variant}/wheels" in told
     assert f"id=pip_conf,src=.saigen/build-{variant}/pip.conf" in told
     assert any(f"name=saigen:{variant}," in word for word in told)
+
+
+def settled(*arguments: Path) -> None:
+    subprocess.run([ROOT / "docker/settle.sh", *arguments], check=True)
+
+
+def test_when_a_commit_was_made_leaves_no_mark_in_its_image(tmp_path):
+    """A rule by age would let two builds differ, one within an hour of the commit and one after."""
+    now = time.time()
+    for number, age in enumerate((-3600, 0, 60, 3590, 3610, 10**6)):
+        path = tmp_path / "project" / str(number) / "file"
+        path.parent.mkdir(parents=True)
+        path.touch()
+        os.utime(path, (now - age, now - age))
+    (tmp_path / "project/link").symlink_to("nowhere")
+    settled(tmp_path / "project")
+    assert {path.lstat().st_mtime for path in (tmp_path / "project").rglob("*")} == {0}
+
+
+def test_what_a_package_brought_keeps_its_time_and_what_the_build_wrote_does_not(tmp_path):
+    (tmp_path / "brought").touch()
+    os.utime(tmp_path / "brought", (10**9, 10**9))
+    (tmp_path / "begun").touch()
+    os.utime(tmp_path / "begun", (time.time() - 1, time.time() - 1))
+    (tmp_path / "written").touch()
+    settled(tmp_path, tmp_path / "begun")
+    times = {path.name: path.stat().st_mtime for path in tmp_path.iterdir()}
+    assert (times["brought"], times["written"]) == (10**9, 0)
+    assert times["begun"] > 10**9
