@@ -22,8 +22,10 @@ from saigen.refusal import Refusal
 SAMPLES = Path(__file__).parent / "samples"
 
 
-def entry(run: str, recipe: str = "a" * 64, outcome: str = "b" * 64) -> dict:
-    return {"run": run, "recipe": {"digest": recipe}, "outcome": {"digest": outcome}}
+def entry(run: str, outcome: str = "b" * 64, agreement: str = "exact") -> dict:
+    layers = {"config": {"values": {"agreement": {"name": agreement}}}}
+    recipe = {"digest": "a" * 64, "layers": layers}
+    return {"run": run, "recipe": recipe, "outcome": {"digest": outcome}}
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,16 @@ def test_another_outcome_of_the_same_recipe_is_a_violation_that_names_the_earlie
     ledger.append(tmp_path, entry("first-1"), "0" * 64, "finished")
     standing = ledger.append(tmp_path, entry("first-2", outcome="c" * 64), "0" * 64, "finished")
     assert str(standing) == "VIOLATION: the same recipe gave another outcome in first-1"
+
+
+def test_other_bits_under_an_agreement_that_promises_none_are_no_violation(tmp_path):
+    ledger.append(tmp_path, entry("first-1", agreement="statistical"), "0" * 64, "finished")
+    again = entry("first-2", outcome="c" * 64, agreement="statistical")
+    standing = ledger.append(tmp_path, again, "0" * 64, "finished")
+    assert not standing.violated
+    assert str(standing) == (
+        "made again, with other bits than first-1, as its agreement allows (2nd time)"
+    )
 
 
 def test_entering_the_same_run_twice_does_not_count_as_making_it_again(tmp_path):

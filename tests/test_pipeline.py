@@ -136,11 +136,32 @@ def test_the_same_recipe_again_is_entered_as_made_again(prepared_project):
     assert len(list((prepared_project.root / "runs").glob("*/record.json"))) == 2
 
 
-def test_another_outcome_of_one_recipe_is_a_violation_said_at_once_with_the_diff(prepared_project):
-    path = prepared_project.root / "src/project/models/mlp.py"
+def plant_noise(project) -> None:
+    """Another outcome each time: the default network multiplies its inputs by chance."""
+    path = project.root / "src/project/models/mlp.py"
     forward = "        scores: torch.Tensor = "
     noise = "        import os\n        inputs = inputs * (1 + os.urandom(1)[0])\n"
     path.write_text(path.read_text().replace(forward, noise + forward, 1))
+
+
+def test_other_bits_where_none_were_promised_are_no_violation(prepared_project):
+    plant_noise(prepared_project)
+    asked = ("train", "debug=two_steps", "agreement=statistical")
+    told = [prepared_project.saigen(*asked) for _ in range(2)]
+    (first, _) = sorted(
+        path.parent.name for path in prepared_project.root.glob("runs/*/record.json")
+    )
+    said = f"made again, with other bits than {first}, as its agreement allows (2nd time)"
+    assert said in told[1]
+    assert "VIOLATION" not in prepared_project.saigen("runs")
+    done = prepared_project.run(sys.executable, "-m", "saigen", "diff", "last~1", "last")
+    assert "nothing in the recipe differs; its agreement promises a distribution and no bits" in (
+        done.stdout
+    )
+
+
+def test_another_outcome_of_one_recipe_is_a_violation_said_at_once_with_the_diff(prepared_project):
+    plant_noise(prepared_project)
     prepared_project.saigen("train", "debug=two_steps")
     command = (sys.executable, "-m", "saigen", "train", "debug=two_steps")
     done = prepared_project.run(*command)

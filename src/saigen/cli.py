@@ -234,7 +234,7 @@ def _finish(folder: Path) -> int:
         print(standing)
         return 0
     _tell(standing)
-    other = folder.parent / standing.violated
+    other = folder.parent / str(standing.other)
     if not (other / "record.json").is_file():
         _tell(f"{other} is not here any more, so what differs cannot be told")
         return 1

@@ -1,7 +1,8 @@
 """The ledger: which recipe gave which outcome, append-only, each line chained to the one before.
 
-One recipe with two outcomes is a reproducibility violation; `append` finds it in the moment
-in which it happens. The last write of a run goes through here.
+One recipe with two outcomes is a reproducibility violation, unless its agreement promises no
+bits; `append` finds it in the moment in which it happens. The last write of a run goes through
+here.
 """
 
 import fcntl
@@ -16,7 +17,7 @@ from saigen.digest import canonical_json, digest_bytes, digest_file, digest_valu
 from saigen.files import json_bytes, write_whole
 from saigen.records.circumstances import now
 from saigen.records.record import NAME as RECORD
-from saigen.records.record import Record
+from saigen.records.record import Record, promises_bits
 from saigen.refusal import Refusal
 
 NAME = "ledger.jsonl"
@@ -28,14 +29,21 @@ class Standing:
     """What the ledger says of a run that was just entered."""
 
     times: int  # how often this recipe was made, this run included
-    violated: str | None  # an earlier run of the recipe with another outcome
+    other: str | None  # an earlier run of the recipe with another outcome
+    bits: bool  # whether its agreement promises bits
+
+    @property
+    def violated(self) -> bool:
+        """Whether a promise was broken."""
+        return self.bits and self.other is not None
 
     def __str__(self) -> str:
         if self.violated:
-            return f"VIOLATION: the same recipe gave another outcome in {self.violated}"
+            return f"VIOLATION: the same recipe gave another outcome in {self.other}"
         if self.times == 1:
             return "made for the first time"
-        return f"made again, identical ({ordinal(self.times)} time)"
+        how = f"with other bits than {self.other}, as its agreement allows"
+        return f"made again, {how if self.other else 'identical'} ({ordinal(self.times)} time)"
 
 
 def ordinal(number: int) -> str:
@@ -90,18 +98,20 @@ def append(runs: Path, record: dict[str, Any], record_sha256: str, event: str) -
         file.write(_line(entry | {"digest": digest_value(entry)}))
         file.flush()
         os.fsync(file.fileno())
-    return standing_of(entry, known)
+    return standing_of(entry, known, bits=promises_bits(record))
 
 
-def standing_of(entry: Mapping[str, Any], known: Sequence[Mapping[str, Any]]) -> Standing:
+def standing_of(
+    entry: Mapping[str, Any], known: Sequence[Mapping[str, Any]], *, bits: bool
+) -> Standing:
     """How a line of the ledger stands among the lines before it."""
     others = {
         line["run"]: line["outcome"]
         for line in known
         if line["recipe"] == entry["recipe"] and line["run"] != entry["run"]
     }
-    violated = next((run for run, out in others.items() if out != entry["outcome"]), None)
-    return Standing(times=len(others) + 1, violated=violated)
+    other = next((run for run, out in others.items() if out != entry["outcome"]), None)
+    return Standing(times=len(others) + 1, other=other, bits=bits)
 
 
 def entries(runs: Path) -> list[dict[str, Any]]:

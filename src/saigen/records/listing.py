@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from saigen.records import ledger
-from saigen.records.record import Document, read_record
+from saigen.records.record import Document, promises_bits, read_record
 from saigen.records.runs import all_runs, is_claimed
 from saigen.refusal import Refusal
 
@@ -78,7 +78,8 @@ def leaves(values: Any, head: str = "") -> dict[str, Any]:
 def _row(folder: Path, lines: Sequence[dict[str, Any]]) -> Row:
     record = read_record(folder)
     line = next((line for line in lines if line["run"] == record["run"]), None)
-    standing = ledger.standing_of(line, lines[: line["number"]]) if line else None
+    bits = promises_bits(record)
+    standing = ledger.standing_of(line, lines[: line["number"]], bits=bits) if line else None
     state = "complete" if record["complete"] else "interrupted"
     if standing and standing.violated:
         state = "violation"

@@ -102,6 +102,12 @@ def outcome_digest(outcome: dict[str, Any]) -> str | None:
     return digest_tree({name: digest_value(value) for name, value in parts.items()})
 
 
+def promises_bits(record: dict[str, Any]) -> bool:
+    """Whether the agreement of a run promises bits; `statistical` promises a distribution."""
+    values = record["recipe"]["layers"]["config"]["values"]
+    return bool(values["agreement"]["name"] != "statistical")
+
+
 def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Check a record against its schema and write it, whole or not at all."""
     Record.model_validate(record)

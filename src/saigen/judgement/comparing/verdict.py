@@ -7,7 +7,7 @@ from pydantic import Field
 from saigen.judgement.comparing.difference import CONTINUED, EXPERIMENT, Difference, Place
 from saigen.judgement.comparing.divergence import Divergence
 from saigen.judgement.run import Run
-from saigen.records.record import Document
+from saigen.records.record import Document, promises_bits
 
 _PREPARED: tuple[Place, ...] = ("samples", "forward", "selection", "evaluation")
 
@@ -52,10 +52,13 @@ def verdict(a: Run, b: Run, differences: Sequence[Difference], divergence: Diver
         )
         return Verdict(sentence=sentence, suspects=told, next=f"saigen diff --confirm {pair}")
     nothing = "nothing that differs in the recipe can change a bit"
-    if same_recipe:
+    violated = same_recipe and promises_bits(b.record)
+    if violated:
         nothing = "VIOLATION: nothing in the recipe differs"
+    elif same_recipe:
+        nothing = "nothing in the recipe differs; its agreement promises a distribution and no bits"
     sentence = f"{nothing}, and yet {divergence.words}"
-    found = _circumstance(differences, divergence) if same_recipe else None
+    found = _circumstance(differences, divergence) if violated else None
     if found is None:
         return Verdict(sentence=sentence, suspects=[], next=f"saigen diff --deep {pair}")
     return Verdict(
