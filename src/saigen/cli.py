@@ -304,6 +304,16 @@ def _diff(chosen: _Chosen) -> int:
     return _answer(chosen, found, diff_text(found, colour=colour), good=found.same_outcome)
 
 
+def _compare(chosen: _Chosen) -> int:
+    from saigen.judgement.run import open_run
+    from saigen.judgement.weighing.compare import compare
+    from saigen.judgement.weighing.rendering import weighed_text
+
+    found = compare(open_run(chosen.a, ROOT), open_run(chosen.b, ROOT))
+    _answer(chosen, found, weighed_text(found))
+    return {"worse": 1, "inconclusive": 2}.get(found.verdict, 0)
+
+
 def _rerun(chosen: _Chosen) -> int:
     from saigen.judgement.comparing.rendering import diff_text
     from saigen.judgement.remaking.rerun import rerun
@@ -386,6 +396,7 @@ _VERBS: tuple[tuple[_Verb, str, str], ...] = (
     (_runs, "list the runs", "filters --sort --json"),
     (_show, "show one record", "run --json"),
     (_diff, "where two runs part, and why", "a b --deep --confirm --html --json"),
+    (_compare, "two groups of runs over their seeds: better, worse, equivalent?", "a b --json"),
     (_verify, "try to break the claims, and keep score", "overrides --full --only --json"),
     (_rerun, "make a run again from its record, and compare", "run --here --json"),
     (_restore, "put a run's model back, without training", "run --to"),

@@ -12,6 +12,7 @@ from saigen.files import write_json
 from saigen.judgement.comparing.diff import Diff
 from saigen.judgement.doctor import Diagnosis
 from saigen.judgement.proving.claims import Verification
+from saigen.judgement.weighing.compare import Weighed
 from saigen.recipe.composer.explain import Explanation
 from saigen.recipe.schema import Config
 from saigen.records.audit import Audit
@@ -21,6 +22,7 @@ from saigen.records.record import Record
 FOLDER = Path("docs/schemas")
 DOCUMENTS: dict[str, type[BaseModel]] = {
     "audit-1": Audit,
+    "compare-1": Weighed,
     "config-1": Config,
     "diff-1": Diff,
     "doctor-1": Diagnosis,

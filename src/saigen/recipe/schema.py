@@ -184,6 +184,19 @@ class Tracking(Section):
     checkpoints_kept: Count = Field(description="how many of the newest checkpoints stay")
 
 
+class Comparison(Section):
+    """What `saigen compare` holds two groups of runs to: chosen before they are made."""
+
+    metric: str = Field(description="of the evaluation split")
+    mode: Literal["max", "min"] = Field(description="which way the metric improves")
+    margin: Positive = Field(description="smallest difference that matters, in the metric's unit")
+    seeds: Annotated[int, Field(ge=2)] = Field(description="fewest seeds in a group of runs")
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(description="of the interval")
+    interval_covers: Literal["seeds", "seeds_and_examples"] = Field(
+        description="seeds: on these evaluation examples; or on others like them as well"
+    )
+
+
 class Config(Section):
     """One composed config: all groups."""
 
@@ -198,12 +211,14 @@ class Config(Section):
     agreement: Agreement = Field(description='what "the same" means')
     hardware: Hardware = Field(description="device, threads, processes, workers")
     tracking: Tracking = Field(description="what is written while it runs")
+    comparison: Comparison = Field(description="what two groups of runs are held to")
 
 
 # Keys that leave no mark on the bits. They are recorded with the circumstances and enter no
 # recipe digest: how often a run was saved, shown or shared is not part of what it is.
 CIRCUMSTANCES = (
     "tracking",
+    "comparison",
     "hardware.processes",
     "hardware.loader_workers",
     "hardware.process_timeout_seconds",

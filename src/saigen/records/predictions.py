@@ -25,3 +25,23 @@ def predictions_csv(ids: Sequence[str], predictions: Mapping[str, np.ndarray]) -
     writer.writerow(columns)
     writer.writerows([str(value) for value in row] for row in zip(*columns.values(), strict=True))
     return text.getvalue().encode()
+
+
+def read_predictions(content: bytes, floats: type[np.floating]) -> dict[str, np.ndarray]:
+    """Predictions from what `predictions_csv` wrote, to the bit if `floats` is the type they had.
+
+    A column of whole numbers is int64. Columns `name_0`, `name_1`, ... are one array (rows,
+    columns), as they were if it had two dimensions.
+    """
+    names, *rows = csv.reader(io.StringIO(content.decode()))
+    arrays: dict[str, list[np.ndarray]] = {}
+    for name, column in list(zip(names, zip(*rows, strict=True), strict=True))[1:]:
+        stem, _, number = name.rpartition("_")
+        is_part = number == str(len(arrays.get(stem, ())))
+        is_whole = all(text.lstrip("-").isdigit() for text in column)
+        array = np.array(column, dtype=np.int64 if is_whole else floats)
+        arrays.setdefault(stem if is_part else name, []).append(array)
+    return {
+        name: parts[0] if name in names else np.stack(parts, axis=1)
+        for name, parts in arrays.items()
+    }

@@ -66,7 +66,8 @@ class GlobalsWatch:
             self.first, self._tracer = self._tracer.stop(), None
         moved = self._moved()
         self._before = None
-        self.counts.update(moved)
+        if moved:  # to update with nothing takes a microsecond
+            self.counts.update(moved)
         return moved
 
     def _moved(self) -> tuple[str, ...]:

@@ -1,0 +1,102 @@
+"""The metric of a group on any part of the evaluation split, from what its runs left behind."""
+
+import io
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from saigen.digest import digest_bytes
+from saigen.judgement.run import Run
+from saigen.judgement.weighing.group import Group
+from saigen.recipe.callables.callees import instantiate
+from saigen.recipe.schema import Call
+from saigen.records.predictions import read_predictions
+from saigen.refusal import Refusal
+
+Rows = np.ndarray
+Arrays = Mapping[str, np.ndarray]
+_PLACE = "evaluation/"
+
+
+@dataclass(frozen=True)
+class _Part(Mapping[str, np.ndarray]):
+    """Some rows of some arrays, taken when they are asked for."""
+
+    arrays: Arrays
+    rows: Rows
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        part: np.ndarray = self.arrays[name][self.rows]
+        return part
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.arrays)
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+
+def metric_on_rows(group: Group, name: str) -> Callable[[Rows], float]:
+    """The group's mean of a metric, as a function of the evaluation rows that count.
+
+    The project's task measures it as `evaluate` does. Raises Refusal if predictions or arrays of a
+    run can no longer be had, or do not give the metric of its record.
+    """
+    measures = [[_measure(run, name) for run in runs] for runs in group.runs.values()]
+
+    def mean(rows: Rows) -> float:
+        return fmean(fmean(measure(rows) for measure in same) for same in measures)
+
+    return mean
+
+
+def _measure(run: Run, name: str) -> Callable[[Rows], float]:
+    task = instantiate(Call.model_validate(run.config["task"]))
+    path, told = run.folder / "predictions.csv", run.outcome["predictions"]
+    content = path.read_bytes() if path.is_file() else b""
+    if digest_bytes(content) != told["sha256"]:
+        raise _lost(run, str(path))
+    arrays, recorded, found = _evaluated(run), run.outcome["metrics"][name], 0.0
+    for floats in (np.float32, np.float64):  # the file tells the shortest text, not the type
+        predictions = read_predictions(content, floats)
+
+        def measure(rows: Rows, predictions: Arrays = predictions) -> float:
+            return float(task.metrics(_Part(predictions, rows), _Part(arrays, rows))[name])
+
+        found = measure(np.arange(told["rows"]))
+        if found == recorded:
+            return measure
+    raise Refusal(
+        "a run's predictions no longer give the metric of its record",
+        where=f"{run.name}: {name}",
+        expected=repr(recorded),
+        got=f"{found!r}, by {run.config['task']['_target_']} as it stands here",
+        fix="bring back the task that measured it (`saigen show` names the commit), or choose "
+        "comparison.interval_covers=seeds before the next runs",
+    )
+
+
+def _evaluated(run: Run) -> dict[str, np.ndarray]:
+    """The arrays of the evaluation split, as the run read them."""
+    found: dict[str, Any] = {}
+    for path, digest in run.layer("data")["prepared"].items():
+        if path.startswith(_PLACE) and path.endswith(".npy"):
+            content = run.content(digest, f"prepared/{path}")
+            if content is None:
+                raise _lost(run, f"prepared/{path}")
+            array = np.load(io.BytesIO(content), allow_pickle=False)
+            found[path.removeprefix(_PLACE).removesuffix(".npy")] = array
+    return found
+
+
+def _lost(run: Run, what: str) -> Refusal:
+    return Refusal(
+        "what the examples leave open cannot be told, because a part of a run is not here",
+        where=f"{run.name}: {what}",
+        expected="the file with the digest of the record",
+        got="none",
+        fix=f"`saigen rerun {run.name}` makes it again; `dvc pull` brings what was published",
+    )
