@@ -170,13 +170,13 @@ PLANTED = (
     Planted(
         "the folder's name decides", "path", PREPARE, FIT,
         FIT + "        import zlib\n        place = str(Path.cwd())\n"
-        "        pixels = pixels[zlib.crc32(place.encode()) % 997 :]\n",
-        "pixels = pixels[zlib.crc32(place",
+        "        pixels = pixels * (1 + zlib.crc32(place.encode()) % 99991)\n",
+        "pixels = pixels * (1 + zlib.crc32(place",
     ),
     Planted(
         "the home decides", "path", PREPARE, FIT,
         FIT + "        import zlib\n        home = str(Path.home())\n"
-        "        pixels = pixels[zlib.crc32(home.encode()) % 997 :]\n",
+        "        pixels = pixels * (1 + zlib.crc32(home.encode()) % 99991)\n",
         "home = str(Path.home())",
     ),
     Planted(
@@ -204,7 +204,7 @@ PLANTED = (
         "        until, count = time.monotonic() + 0.02, 0\n"
         "        while time.monotonic() < until:\n"
         "            count += 1\n"
-        "        pixels = pixels[count % 97 :]\n",
+        "        pixels = pixels * count\n",
         "until, count = time.monotonic()",
     ),
     Planted(
@@ -262,7 +262,7 @@ PLANTED = (
     Planted(
         "what the machine is busy with decides", "load", PREPARE, FIT,
         FIT + "        import os\n        busy = os.getloadavg()[0]\n"
-        "        pixels = pixels[int(busy * 100) % 97 :]\n",
+        "        pixels = pixels * (1 + int(busy * 100))\n",
         "busy = os.getloadavg()",
     ),
 )  # fmt: skip
