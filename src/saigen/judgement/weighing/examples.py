@@ -45,7 +45,10 @@ def metric_on_rows(group: Group, name: str) -> Callable[[Rows], float]:
     The project's task measures it as `evaluate` does. Raises Refusal if predictions or arrays of a
     run can no longer be had, or do not give the metric of its record.
     """
-    measures = [[_measure(run, name) for run in runs] for runs in group.runs.values()]
+    # what seeds do not change is the same for all: the task, and the arrays that were measured
+    task = instantiate(Call.model_validate(group.first.config["task"]))
+    arrays = _evaluated(group.first)
+    measures = [[_measure(run, name, task, arrays) for run in runs] for runs in group.runs.values()]
 
     def mean(rows: Rows) -> float:
         return fmean(fmean(measure(rows) for measure in same) for same in measures)
@@ -53,13 +56,12 @@ def metric_on_rows(group: Group, name: str) -> Callable[[Rows], float]:
     return mean
 
 
-def _measure(run: Run, name: str) -> Callable[[Rows], float]:
-    task = instantiate(Call.model_validate(run.config["task"]))
+def _measure(run: Run, name: str, task: Any, arrays: Arrays) -> Callable[[Rows], float]:
     path, told = run.folder / "predictions.csv", run.outcome["predictions"]
     content = path.read_bytes() if path.is_file() else b""
     if digest_bytes(content) != told["sha256"]:
         raise _lost(run, str(path))
-    arrays, recorded, found = _evaluated(run), run.outcome["metrics"][name], 0.0
+    recorded, found = run.outcome["metrics"][name], 0.0
     for floats in (np.float32, np.float64):  # the file tells the shortest text, not the type
         predictions = read_predictions(content, floats)
 

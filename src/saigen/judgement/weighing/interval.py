@@ -54,15 +54,11 @@ def of_examples(difference: Callable[[np.ndarray], float], count: int) -> Spread
     example: means, F1, areas; not for a maximum. With few seeds it is a little too wide, because
     what a seed does to a single example is counted here and in `of_seeds`.
     """
-    rows = np.arange(count)
-    without = [difference(np.delete(rows, block)) for block in np.array_split(rows, _blocks(count))]
+    rows, blocks = np.arange(count), min(count, _BLOCKS)
+    without = [difference(np.delete(rows, block)) for block in np.array_split(rows, blocks)]
     centre = fmean(without)
     squares = math.fsum((value - centre) ** 2 for value in without)
     return Spread(squares * (len(without) - 1) / len(without), len(without) - 1)
-
-
-def _blocks(count: int) -> int:
-    return min(count, _BLOCKS)
 
 
 def half_width(confidence: float, *lucks: Sequence[Spread]) -> float:
