@@ -173,25 +173,25 @@ def _prepare(chosen: _Chosen) -> None:
 
 def _train(chosen: _Chosen) -> int | None:
     from saigen.recipe.composer import handover
-    from saigen.training import processes, settings
+    from saigen.training import processes, ranks, settings
 
     if chosen.multirun:
         from saigen.recipe.composer.sweep import sweep
 
         sweep(chosen.overrides, ROOT)
         return None
-    composition = handover.take(lambda: _composition(chosen))
-    hardware, trainer = composition.config.hardware, composition.config.trainer
+    composition = ranks.as_launched(handover.take(lambda: _composition(chosen)))
+    hardware = composition.config.hardware
     if settings.must_start_again(composition.config):
         handover.give(composition)
         settings.start_again(composition.config)
-    if hardware.processes > 1 and not processes.is_rank():
+    if hardware.processes > 1 and not ranks.is_rank():
         command = [sys.executable, *sys.orig_argv[1:]]
         return processes.launch(hardware.processes, command, handover.give(composition))
 
     from saigen import stages
 
-    group = processes.join(hardware.device, trainer.microbatches, hardware.process_timeout_seconds)
+    group = processes.join(hardware.device, hardware.process_timeout_seconds)
     try:
         folder = stages.train(composition, ROOT, group, print)
     except InterruptedAtCheckpoint:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from saigen.refusal import Failure, Refusal
+from saigen.training.ranks import RENDEZVOUS, Launched, is_rank, launched
 
 # saigen: constant, because shells count signals from 128
 TERMINATED = 128 + signal.SIGTERM  # the exit code of a run that SIGTERM ended at a checkpoint
@@ -95,43 +96,36 @@ def partners_needed() -> Iterator[None]:
         ) from error
 
 
-def is_rank() -> bool:
-    """Whether this process was started as one of several, by us or by torchrun."""
-    return "RANK" in os.environ
-
-
-def join(device: str, microbatches: int, timeout_seconds: float) -> Group:
+def join(device: str, timeout_seconds: float) -> Group:
     """Join the other processes, if there are any.
 
-    Raises Refusal if there are more processes than microbatches to share.
+    Raises Refusal if there is no device for this one, Failure if the others do not come.
     """
-    # saigen: constant, because a process that nobody launched is alone
-    world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    if world > microbatches:
-        raise Refusal(
-            "there are more processes than microbatches to share",
-            where="hardware.processes",
-            expected=f"at most trainer.microbatches={microbatches}",
-            got=str(world),
-            fix=f"hardware.processes={microbatches}, or a larger trainer.microbatches (which "
-            "is another recipe)",
-        )
-    if world > 1:
+    place = launched() if is_rank() else Launched(rank=0, world=1, local_rank=0)
+    if place.world > 1:
         import torch
         import torch.distributed as dist
 
         if device == "cuda":
-            # saigen: constant, because a process that nobody launched is alone
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group(
-            "nccl" if device == "cuda" else "gloo",
-            # saigen: constant, because torchrun leaves its address there
-            init_method=os.environ.get("SAIGEN_RENDEZVOUS", "env://"),
-            rank=rank,
-            world_size=world,
-            timeout=datetime.timedelta(seconds=timeout_seconds),
-        )
-    return Group(rank, world)
+            if place.local_rank >= (devices := torch.cuda.device_count()):
+                raise Refusal(
+                    "there are fewer CUDA devices than processes on this machine",
+                    where="LOCAL_RANK (environment)",
+                    expected=f"below {devices}, the number of devices",
+                    got=str(place.local_rank),
+                    fix="start one process a device, or hardware=cpu",
+                )
+            torch.cuda.set_device(place.local_rank)
+        with partners_needed():
+            dist.init_process_group(
+                "nccl" if device == "cuda" else "gloo",
+                # saigen: constant, because torchrun leaves its address there
+                init_method=os.environ.get(RENDEZVOUS, "env://"),
+                rank=place.rank,
+                world_size=place.world,
+                timeout=datetime.timedelta(seconds=timeout_seconds),
+            )
+    return Group(place.rank, place.world)
 
 
 def launch(processes: int, command: Sequence[str], inherited: int) -> int:
@@ -143,7 +137,7 @@ def launch(processes: int, command: Sequence[str], inherited: int) -> int:
     with tempfile.TemporaryDirectory(prefix="saigen-") as folder:
         environment = {
             "GLOO_SOCKET_IFNAME": "lo",
-            "SAIGEN_RENDEZVOUS": f"file://{folder}/rendezvous",
+            RENDEZVOUS: f"file://{folder}/rendezvous",
             **os.environ,
             "WORLD_SIZE": str(processes),
         }
