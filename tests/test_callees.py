@@ -138,6 +138,16 @@ def test_a_nested_hidden_default_is_refused_by_its_full_key(conf: Conf) -> None:
     assert refusal.fix == "add under model._args_.0:\n    bias: true"
 
 
+def test_no_range_is_guessed_from_a_name(conf: Conf) -> None:
+    """What torch itself takes, its own defaults first, passes; annotated ranges are held."""
+    lend(conf, "def Task(momentum: float, betas: list[float], beta2_decay: float): ...")
+    text = "_target_: lent.Task\nmomentum: 1.0\nbetas: [0.0, 1.0]\nbeta2_decay: -0.8\n"
+    conf.write("task/lent.yaml", text)
+    conf.compose("task=lent")
+    refusal = conf.refusal("scheduler.final_fraction=1.5")
+    assert refusal.expected == "float at least 0 and at most 1"
+
+
 def test_a_torch_module_without_parameters_needs_none(conf: Conf) -> None:
     conf.write("task/lent.yaml", "_target_: torch.nn.Tanh\n")
     conf.compose("task=lent")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from saigen.recipe.callables.allowlist import allowed_modules, resolve
-from saigen.recipe.callables.names import ranged, refuse_two_units, unread
+from saigen.recipe.callables.names import refuse_two_units, unread
 from saigen.recipe.callables.parameter_types import accepts, unbounded, words
 from saigen.recipe.callables.signatures import Parameter, Signature, signatures
 from saigen.recipe.composer.keys import walk
@@ -121,7 +121,7 @@ def _check(key: str, node: Mapping[str, Any], signature: Signature, where: Where
         raise _missing(key, missing, target, where)
     refuse_two_units(key, given, where)
     for name, value in given.items():
-        kind = ranged(name, named[name].type)
+        kind = named[name].type
         if not accepts(kind, value):
             fits = accepts(unbounded(kind), value)
             raise Refusal(

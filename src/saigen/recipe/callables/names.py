@@ -1,13 +1,12 @@
-"""What an argument's name says: the unit in its ending, and the range that its meaning implies.
+"""The unit in the ending of a name, and the names that nothing reads.
 
-Sections of the schema state their own ranges. These names keep their meaning wherever they
-stand among the arguments of a callable, in a library's constructor as in yours.
+A range is never guessed from a name: it stands in the schema, in an annotation, or in what the
+callable itself refuses.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from saigen.recipe.callables.parameter_types import Type
 from saigen.recipe.composer.keys import nearest
 from saigen.refusal import Refusal
 
@@ -32,25 +31,11 @@ UNITS = {
     "percent": "hundredths",
     "degrees": "degrees of angle",
 }
-# bounds, in pydantic's words, and the names, or endings of names, that imply them
-_BOUNDS: tuple[tuple[dict[str, float], tuple[str, ...]], ...] = (
-    ({"ge": 0, "lt": 1}, ("momentum", "betas", "dropout")),
-    ({"ge": 0, "le": 1}, ("label_smoothing", "fraction")),
-    ({"ge": 0}, ("lr", "eps", "epsilon", "decay", "steps", "epochs", "examples", "pixels",
-                 "seconds")),
-)  # fmt: skip
 
 
 def ending(name: str) -> str:
     """The last word of a name or full key: where its unit stands."""
     return name.rpartition(".")[2].rpartition("_")[2]
-
-
-def ranged(name: str, kind: Type) -> Type:
-    """The type of an argument within the range that its name implies, if it implies one."""
-    implied = (bounds for bounds, names in _BOUNDS if name in names or ending(name) in names)
-    bounds = next(implied, None)
-    return ["range", kind, bounds] if bounds else kind
 
 
 def unread(

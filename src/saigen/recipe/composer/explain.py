@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import AliasGenerator, BaseModel, ConfigDict, Field
 
 from saigen.recipe.callables.callees import TARGET
-from saigen.recipe.callables.names import UNITS, ending, ranged
+from saigen.recipe.callables.names import UNITS, ending
 from saigen.recipe.callables.parameter_types import Type, bounds_of, unbounded, words
 from saigen.recipe.callables.signatures import signatures
 from saigen.recipe.composer.compose import CONF, Composition, compose
@@ -113,7 +113,7 @@ def _said(key: str, composition: Composition, root: Path) -> tuple[Type, str, st
             parameters = signatures([(key, target)], root)[target].named()
             if inside or name not in parameters:
                 return ["str" if name == TARGET else "any"], target, ""
-            return ranged(name, parameters[name].type), target, ""
+            return parameters[name].type, target, ""
         inside, parent = True, parent.rpartition(".")[0]
     return ["any"], "saigen", ""
 
