@@ -1,17 +1,22 @@
 """A copy of the project to work in, and the verbs as a person starts them."""
 
 import fcntl
+import filecmp
+import functools
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from zygote import Zygote
 
 ROOT = Path(__file__).parent.parent
+TIMEOUT = 800  # s, for what hangs: below pytest's own, far above what takes long anywhere
 COPIED = (
     ".dvc/config",
     ".dvcignore",
@@ -26,15 +31,37 @@ COPIED = (
 
 # The switches that must be set before torch is imported, for tests that train in this process;
 # tests of starting again run in processes of their own.
-os.environ.update(
-    {
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-        "GOMP_SPINCOUNT": "1000",
-        "MKL_NUM_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONHASHSEED": "0",
+SWITCHES = {
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    "GOMP_SPINCOUNT": "1000",
+    "MKL_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "PYTHONHASHSEED": "0",
+}
+os.environ.update(SWITCHES)
+# What a verb gets of this process's variables, and no more: where things are.
+INHERITED = ("HOME", "TMPDIR")
+
+
+def environment(source: Path) -> dict[str, str]:
+    """The variables of a verb that is started with this source."""
+    return {name: os.environ[name] for name in INHERITED if name in os.environ} | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(source),
+        "PYTHONDONTWRITEBYTECODE": "1",
     }
-)
+
+
+@functools.cache
+def warm() -> Zygote:
+    """The interpreter of this test process from which verbs are forked."""
+    return Zygote(environment(ROOT / "src") | SWITCHES)
+
+
+def pytest_unconfigure() -> None:
+    """End the warm interpreter, if a test needed it."""
+    if warm.cache_info().currsize:
+        warm().close()
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
@@ -52,20 +79,25 @@ class Project:
         self.root = root
 
     def run(
-        self, *command: str, env: dict[str, str] | None = None, timeout: float = 240
+        self,
+        *command: str,
+        env: dict[str, str] | None = None,
+        cold: bool = False,
+        timeout: float = TIMEOUT,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command here, with this copy's source and this interpreter."""
-        environment = {
-            "HOME": os.environ.get("HOME", "/"),
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "PYTHONPATH": str(self.root / "src"),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            **(env or {}),
-        }
+        """Run a command here, with this copy's source and this interpreter.
+
+        A verb is forked from an interpreter that has imported torch, which saves two starts (the
+        second sets the switches), unless `cold`, or it is given variables, or the instrument is
+        not the shipped one: what acts at the start is tested from the start.
+        """
+        verb = command[:3] == (sys.executable, "-m", "saigen")
+        if verb and not (env or cold) and self._as_shipped():
+            return self._forked(command)
         return subprocess.run(
             command,
             cwd=self.root,
-            env=environment,
+            env=environment(self.root / "src") | (env or {}),
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -73,9 +105,30 @@ class Project:
             stdin=subprocess.DEVNULL,
         )
 
-    def saigen(self, *arguments: str, env: dict[str, str] | None = None) -> str:
+    def _as_shipped(self) -> bool:
+        if {path.name for path in (self.root / "src").iterdir()} != {"project", "saigen"}:
+            return False  # what else lies there may shadow a library
+        files, shipped = (
+            {path.relative_to(root): path for path in (root / "src/saigen").rglob("*.py")}
+            for root in (self.root, ROOT)
+        )
+        same = files.keys() == shipped.keys()
+        return same and all(filecmp.cmp(path, shipped[name]) for name, path in files.items())
+
+    def _forked(self, command: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+        from lab import Attempt
+
+        with tempfile.TemporaryDirectory(prefix="saigen-test-") as folder:
+            log, errors = Path(folder, "output"), Path(folder, "errors")
+            argv = list(command[3:])
+            attempt = Attempt({warm().start(argv, self.root, {}, log, errors=errors): log})
+            (code,) = attempt.codes()
+            said = (path.read_bytes().decode() for path in (log, errors))
+            return subprocess.CompletedProcess(command, code, *said)
+
+    def saigen(self, *arguments: str, env: dict[str, str] | None = None, cold: bool = False) -> str:
         """Run a verb that must succeed; returns what it printed."""
-        done = self.run(sys.executable, "-m", "saigen", *arguments, env=env)
+        done = self.run(sys.executable, "-m", "saigen", *arguments, env=env, cold=cold)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -113,11 +166,22 @@ def _snapshot_is_here() -> None:
             subprocess.run(command, cwd=ROOT, check=True)
 
 
+def _prepared(tmp_path_factory: pytest.TempPathFactory, name: str, *overrides: str) -> Path:
+    """The shipped data, prepared once for all of the test processes."""
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"prepared-{name}"
+    place.mkdir(exist_ok=True)
+    with (place / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / "done").exists():
+            copy_project(place / "project").saigen("prepare", *overrides)
+            (place / "done").touch()
+    return place / "project/prepared"
+
+
 @pytest.fixture(scope="session")
 def _prepared_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    project = copy_project(tmp_path_factory.mktemp("prepared") / "project")
-    project.saigen("prepare")
-    return project.root / "prepared"
+    return _prepared(tmp_path_factory, "digits")
 
 
 @pytest.fixture
@@ -140,25 +204,21 @@ def project_at() -> Callable[[Path], Project]:
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory, _prepared_once: Path) -> Iterator[Any]:
+def lab(tmp_path_factory: pytest.TempPathFactory, _prepared_once: Path) -> Any:
     """A prepared project in which runs are started, killed and started again."""
-    project = copy_project(tmp_path_factory.mktemp("lab") / "project")
-    shutil.copytree(_prepared_once, project.root / "prepared")
-    yield from _lab_in(project)
+    return _lab(tmp_path_factory, _prepared_once)
 
 
 @pytest.fixture(scope="module")
-def text_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def text_lab(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The same with the text of the sums prepared."""
-    project = copy_project(tmp_path_factory.mktemp("lab") / "project")
-    project.saigen("prepare", "experiment=transformer_text")
-    yield from _lab_in(project)
+    prepared = _prepared(tmp_path_factory, "text", "experiment=transformer_text")
+    return _lab(tmp_path_factory, prepared)
 
 
-def _lab_in(project: Project) -> Iterator[Any]:
+def _lab(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> Any:
     from lab import Lab
-    from zygote import Zygote
 
-    zygote = Zygote(project.root / "src")
-    yield Lab(project, zygote)
-    zygote.close()
+    project = copy_project(tmp_path_factory.mktemp("lab") / "project")
+    shutil.copytree(prepared, project.root / "prepared")
+    return Lab(project, warm())

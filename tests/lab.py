@@ -7,6 +7,7 @@ import signal
 import time
 from pathlib import Path
 
+from conftest import TIMEOUT
 from zygote import Zygote
 
 from saigen.recipe.composer.compose import compose
@@ -38,7 +39,7 @@ class Lab:
         layout = (
             f"hardware.processes={processes}",
             f"hardware.loader_workers={workers}",
-            "hardware.process_timeout_seconds=30",
+            "hardware.process_timeout_seconds=300",
         )
         composed = self._composed((*overrides, *layout))
         argv = ["train", *overrides, *layout]
@@ -115,7 +116,7 @@ class Attempt:
     def ended(self) -> bool:
         return None not in [self.code(path) for path in self.pids.values()]
 
-    def codes(self, timeout: float = 120) -> list[int]:
+    def codes(self, timeout: float = TIMEOUT) -> list[int]:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if self.ended:
@@ -135,7 +136,7 @@ class Attempt:
         return "\n".join(path.read_text() for path in self.pids.values() if path.exists())
 
 
-def wait_for(condition, seconds: float = 90, every: float = 0.02) -> None:
+def wait_for(condition, seconds: float = TIMEOUT, every: float = 0.02) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"

@@ -351,7 +351,7 @@ def test_too_few_seeds_are_refused_with_the_command_that_makes_the_others(copied
     told = refused(copied)
     assert "refused: group A is too small to tell luck from a difference" in told
     assert "expected: 5 seeds, as circumstances.config.comparison.seeds of the records says" in told
-    layout = "hardware.processes=1 hardware.loader_workers=0 hardware.process_timeout_seconds=30"
+    layout = "hardware.processes=1 hardware.loader_workers=0 hardware.process_timeout_seconds=300"
     overrides = f"{' '.join(SHORT)} {layout}"
     assert told.endswith(f"fix:      saigen train --multirun {overrides} randomness.seed=3,4")
 

@@ -1,9 +1,12 @@
 """Starts verbs as real processes in a few milliseconds: imports once, forks for each.
 
-A process of its own, so that nothing of the test runner (threads, an autograd engine) is forked.
+A process of its own, so that nothing of the test runner (threads, an autograd engine, variables)
+is forked, and started as `saigen train` would start itself again, so that no verb has to. It
+imports what a training imports and no more, for a record says what was imported.
+
 Reads one JSON object a line: argv (or the plan of saigen.judgement.proving.perturbed), cwd, env,
-log, whether saigen is imported anew, from cwd, and a file with the composed config, if there is
-one to hand over; answers with the child's pid.
+log and where errors go, whether saigen is imported anew, from cwd, and a file with the composed
+config, if there is one to hand over; answers with the child's pid.
 """
 
 import json
@@ -12,17 +15,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+SOURCE = Path(__file__).parent.parent / "src"
 
 
 class Zygote:
     """The test's side."""
 
-    def __init__(self, source: Path) -> None:
-        environment = os.environ | {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
+    def __init__(self, environment: dict[str, str]) -> None:
         self._process = subprocess.Popen(
             [sys.executable, __file__],
-            env=environment,
+            env=environment | {"PYTHONPATH": str(SOURCE)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -35,13 +37,19 @@ class Zygote:
         env: dict[str, str],
         log: Path,
         *,
+        errors: Path | None = None,
         plan=None,
         anew=False,
         composed: Path | None = None,
     ) -> int:
         """Fork a verb; returns its pid. Its code comes to log.code when it ends."""
         request = {"argv": argv, "cwd": str(cwd), "env": env, "log": str(log)}
-        request |= {"plan": plan, "anew": anew, "composed": composed and str(composed)}
+        request |= {
+            "errors": str(errors or log),
+            "plan": plan,
+            "anew": anew,
+            "composed": composed and str(composed),
+        }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")
@@ -56,12 +64,13 @@ class Zygote:
 
 
 def _child(request: dict) -> None:
-    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
+    for descriptor, name in ((1, "log"), (2, "errors")):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        os.dup2(os.open(request[name], flags, 0o644), descriptor)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(request["cwd"])
-    os.environ.update(request["env"])
+    source = Path(request["cwd"]) / "src"  # the project's own code
+    os.environ.update({"PYTHONPATH": str(source)} | request["env"])
     if request["composed"]:
         os.environ["SAIGEN_COMPOSED"] = str(os.open(request["composed"], os.O_RDONLY))
     plan, argv = request["plan"], request["argv"]
@@ -69,25 +78,34 @@ def _child(request: dict) -> None:
         ["saigen.judgement.proving.perturbed", json.dumps(plan)] if plan else ["saigen", *argv]
     )
     sys.orig_argv[:] = [sys.executable, "-m", *command]
-    sys.argv[:] = ["saigen", *argv]
-    sys.path.insert(0, str(Path(request["cwd"]) / "src"))  # the project's own code
-    for name in [n for n in sys.modules if request["anew"] and n.partition(".")[0] == "saigen"]:
-        del sys.modules[name]
-    if plan:
-        from saigen.judgement.proving.perturbed import main
-    else:
-        from saigen.cli import main
+    sys.argv[:] = [str(source / "saigen/__main__.py"), *argv]
+    path = [str(source) if entry == str(SOURCE) else entry for entry in sys.path[1:]]
+    sys.path[:] = [request["cwd"], *path]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "saigen"]:
+        if request["anew"]:
+            del sys.modules[name]
+        elif file := sys.modules[name].__file__:  # a record says which of the files here it took
+            sys.modules[name].__file__ = str(source / Path(file).relative_to(SOURCE))
+    os._exit(_run(plan, argv))
 
+
+def _run(plan: dict | None, argv: list[str]) -> int:
     try:
+        if plan:
+            from saigen.judgement.proving.perturbed import main
+        else:
+            from saigen.cli import main
         code = main(plan or argv)
+    except SystemExit as end:
+        code = end.code
     except BaseException:
         import traceback
 
         traceback.print_exc()
-        code = 99
+        code = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)
+    return code
 
 
 def _serve() -> None:

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import Project, copy_project
+from conftest import Project, copy_project, warm
 from lab import Attempt
 from zygote import Zygote
 
@@ -54,11 +54,8 @@ class Forked(Project):
 
 
 @pytest.fixture(scope="session")
-def zygote(tmp_path_factory, _prepared_once):
-    source = copy_project(tmp_path_factory.mktemp("zygote") / "project")
-    zygote = Zygote(source.root / "src")
-    yield zygote
-    zygote.close()
+def zygote():
+    return warm()
 
 
 @pytest.fixture
