@@ -21,8 +21,9 @@ from torch.utils.data import DataLoader
 
 from saigen.recipe.callables.callees import function, instantiate
 from saigen.recipe.schema import Config
-from saigen.training.evaluation import predict
-from saigen.training.loop import build_model, train
+from saigen.training.build import build_model, build_task
+from saigen.training.evaluation import Evaluation
+from saigen.training.loop import train
 from saigen.training.prepared import Prepared
 from saigen.training.processes import Group
 from saigen.training.streams import Streams
@@ -66,17 +67,12 @@ class Work:
         return torch.tensor(arrays["inputs"]), torch.tensor(arrays["targets"])
 
     def validate(self, model: nn.Module) -> None:
-        arrays = self.prepared.arrays("validation")
-        task = instantiate(self.config.task)
-        found = predict(
-            model,
-            task,
-            instantiate(self.config.data.evaluation_dataset, arrays=arrays),
-            batch_examples=self.config.trainer.evaluation_batch_examples,
-            device=torch.device("cpu"),
-            precision=torch.float32,
+        streams, arrays = (
+            Streams(self.config.randomness.streams),
+            self.prepared.arrays("validation"),
         )
-        task.metrics(found, arrays)
+        task = build_task(self.config, streams)
+        Evaluation(self.config, task, streams, "validation", arrays).measure(model)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from saigen.recipe.composer.compose import compose
-from saigen.training.loop import build_model
+from saigen.training.build import build_model
 from saigen.training.order import Order
 from saigen.training.streams import Streams
 

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,11 @@ from saigen.refusal import Failure, Refusal
 from saigen.training import preparation, settings
 from saigen.training.prepared import FOLDER, Prepared, open_prepared
 from saigen.training.processes import Group
+
+if TYPE_CHECKING:
+    import torch
+
+    from saigen.training.evaluation import Evaluation
 
 MODEL = Path("model")
 
@@ -102,7 +107,8 @@ def evaluate(folder: Path, root: Path) -> tuple[dict[str, Any], ledger.Standing 
     prepared = open_prepared(root / FOLDER)
     _refuse_other_data(record, prepared)
     arrays, ids = prepared.arrays("evaluation"), prepared.ids("evaluation")
-    found, metrics = _measure(model, chosen, arrays)
+    evaluation, network = _trained(model, chosen, "evaluation", arrays)
+    found, metrics = evaluation.measure(network)
     table = predictions_csv(ids, found)
     outcome = {"metrics": metrics, "predictions": {"sha256": digest_bytes(table), "rows": len(ids)}}
     if record["complete"]:
@@ -143,8 +149,9 @@ def predict(model_path: Path, source: Path, root: Path) -> bytes:
         )
     steps: preparation.Preparation = instantiate(chosen.prepare.preparation)
     table = steps.read(source)
-    found, _ = _measure(model, chosen, steps.transform(table, model.fitted), measured=False)
-    return predictions_csv(table.ids, found)
+    arrays = steps.transform(table, model.fitted)
+    evaluation, network = _trained(model, chosen, "prediction", arrays)
+    return predictions_csv(table.ids, evaluation.predict(network))
 
 
 def publish_model(folder: Path, root: Path) -> None:
@@ -242,26 +249,22 @@ def _set_switches(chosen: Config) -> dict[str, Any]:
     return switches
 
 
-def _measure(
-    model: ModelFolder, chosen: Config, arrays: dict[str, np.ndarray], *, measured: bool = True
-) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Predictions for some arrays and, where they hold the targets, metrics."""
+def _trained(
+    model: ModelFolder, chosen: Config, purpose: str, arrays: dict[str, np.ndarray]
+) -> tuple["Evaluation", "torch.nn.Module"]:
+    """A model folder's network, built as for training, and how it is measured."""
     import torch
 
-    from saigen.training.evaluation import predict as forward
+    from saigen.training.build import build_model, build_task
+    from saigen.training.evaluation import Evaluation
+    from saigen.training.streams import Streams
 
-    network, task = instantiate(chosen.model), instantiate(chosen.task)
+    streams = Streams(chosen.randomness.streams)
+    task = build_task(chosen, streams)
+    network = build_model(chosen, streams)
     network.load_state_dict(model.weights())
-    device = torch.device(chosen.hardware.device)
-    found = forward(
-        network.to(device),
-        task,
-        instantiate(chosen.data.evaluation_dataset, arrays=arrays),
-        batch_examples=chosen.trainer.evaluation_batch_examples,
-        device=device,
-        precision=getattr(torch, chosen.trainer.precision),
-    )
-    return found, task.metrics(found, arrays) if measured else {}
+    evaluation = Evaluation(chosen, task, streams, purpose, arrays)
+    return evaluation, network.to(torch.device(chosen.hardware.device))
 
 
 def _refuse_other_data(record: dict[str, Any], prepared: Prepared) -> None:

@@ -15,7 +15,7 @@ NonNegative = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**64)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 # The loop draws from these and from no other.
-STREAMS = ("init", "order", "dropout", "augment")
+STREAMS = ("init", "order", "dropout", "augment", "evaluation")
 StreamName = Annotated[str, Field(pattern=f"^({'|'.join(STREAMS)})$")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 

@@ -1,58 +1,138 @@
-"""Measure a model on a split: fixed batches, no randomness, predictions kept bit for bit."""
+"""Measure a model on a split: fixed batches, a stream of its own, predictions kept bit for bit."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 
-from saigen.training.loading import Dataset, fetch, to_device
+from saigen.recipe.schema import Config
+from saigen.refusal import Refusal
+from saigen.training.build import build_dataset
+from saigen.training.contract import Task, metrics_of, rows_of
+from saigen.training.leaks import GlobalsWatch
+from saigen.training.loading import Batch, fetch, to_device
+from saigen.training.streams import Streams
+
+PURPOSES = ("validation", "evaluation", "prediction")  # places in the stream `evaluation`
 
 
-class Task(Protocol):
-    """What `project/task.py` provides."""
+class Evaluation:
+    """How models are measured on the arrays of one split.
 
-    def forward(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Any:
-        """The model's outputs for a batch."""
-
-    def loss(self, outputs: Any, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, int]:
-        """A sum over the batch, and over how many terms; the loss is the quotient of the sums."""
-
-    def predictions(self, outputs: Any) -> dict[str, torch.Tensor]:
-        """Tensors of one row a sample."""
-
-    def metrics(
-        self, predictions: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray]
-    ) -> dict[str, float]:
-        """Numbers over a whole split."""
-
-
-@torch.inference_mode()
-def predict(
-    model: torch.nn.Module,
-    task: Task,
-    dataset: Dataset,
-    *,
-    batch_examples: int,
-    device: torch.device,
-    precision: torch.dtype,
-) -> dict[str, np.ndarray]:
-    """Predictions for every sample, in order.
-
-    Every forward pass has `batch_examples` rows, the last one filled up by repeating samples,
-    so that a row's bits do not depend on how many rows stand in the file.
+    Every forward pass has `trainer.evaluation_batch_examples` rows, the last one filled up by
+    repeating samples, so that a row's bits do not depend on how many rows stand in the file. What
+    draws numbers there draws the same each time: the stream `evaluation` is set before each batch,
+    by purpose and batch, whatever was measured or trained before.
     """
-    was_training = model.training
-    model.eval()
-    parts: dict[str, list[np.ndarray]] = {}
-    for start in range(0, len(dataset), batch_examples):
-        rows = np.arange(start, start + batch_examples)
-        batch = to_device(fetch(dataset, rows % len(dataset)), device)
-        enabled = precision != torch.float32
-        with torch.autocast(device.type, dtype=precision, enabled=enabled):
-            outputs = task.forward(model, batch)
-        for name, tensor in task.predictions(outputs).items():
-            kept = tensor[: len(dataset) - start].cpu().numpy()
-            parts.setdefault(name, []).append(kept)
-    model.train(was_training)
-    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+
+    def __init__(
+        self,
+        config: Config,
+        task: Task,
+        streams: Streams,
+        purpose: str,
+        arrays: Mapping[str, np.ndarray],
+    ) -> None:
+        """Build the dataset. Raises Refusal if it has not a sample for each row."""
+        self._task, self._streams, self._targets = task, streams, arrays
+        self._purpose = PURPOSES.index(purpose)
+        self._dataset = build_dataset(config, streams, "evaluation_dataset", arrays)
+        self._samples = len(self._dataset)
+        self._size = config.trainer.evaluation_batch_examples
+        self._device = torch.device(config.hardware.device)
+        self._precision = getattr(torch, config.trainer.precision)
+        rows = {len(array) for array in arrays.values()}
+        if rows != {self._samples}:
+            raise Refusal(
+                "the evaluation dataset has not one sample for each prepared row",
+                where="data.evaluation_dataset",
+                expected=f"{', '.join(map(str, sorted(rows)))} samples",
+                got=f"{self._samples}",
+                fix="leave out, add or join rows in prepare: metrics compare predictions with "
+                "the prepared rows, one by one",
+            )
+
+    def predict(self, model: torch.nn.Module) -> dict[str, np.ndarray]:
+        """Predictions for every sample, in order; the model is left in the modes it had."""
+        parts: dict[str, list[np.ndarray]] = {}
+        with evaluating(model):
+            for number, start in enumerate(range(0, self._samples, self._size)):
+                rows = np.arange(start, start + self._size) % self._samples
+                self._streams.set_globals("evaluation", self._purpose, number)
+                found = self._task.predictions(self._outputs(model, self._read(rows)))
+                kept = min(self._size, self._samples - start)
+                for name, array in rows_of(found, self._size, kept, self._task).items():
+                    parts.setdefault(name, []).append(array)
+        return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+
+    def measure(self, model: torch.nn.Module) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        """Predictions, and metrics as floats."""
+        found = self.predict(model)
+        self._streams.set_globals("evaluation", self._purpose)
+        return found, metrics_of(self._task.metrics(found, self._targets), self._task)
+
+    def warnings(self, model: torch.nn.Module) -> list[str]:
+        """What moves predictions besides weights and row, seen on one batch: draws, or the other
+        rows of the batch.
+        """
+        rows = np.arange(self._size) % self._samples
+        others = rows.copy()
+        others[1::2] = rows[::2][: len(others[1::2])]
+        with evaluating(model):
+            first, drew, _ = self._watched(model, rows, locate=False)
+            if drew:
+                _, _, line = self._watched(model, rows, locate=True)
+                return [
+                    f"evaluation draws random numbers ({line or drew}): a dropout left on, or a "
+                    "model that samples; they come from the stream `evaluation`"
+                ]
+            second, _, _ = self._watched(model, others, locate=False)
+        if all(_same_bits(array[::2], second[name][::2]) for name, array in first.items()):
+            return []
+        return [
+            "the predictions for a row depend on the other rows of its batch: on "
+            "trainer.evaluation_batch_examples, and on what else stands in a file"
+        ]
+
+    def _watched(
+        self, model: torch.nn.Module, rows: np.ndarray, *, locate: bool
+    ) -> tuple[dict[str, np.ndarray], str, str | None]:
+        """Predictions for a batch, which global generators moved, and the line that moved one."""
+        watch = GlobalsWatch(locate=locate)
+        self._streams.set_globals("evaluation", self._purpose, 0)
+        watch.arm()
+        found = self._task.predictions(self._outputs(model, self._read(rows)))
+        moved = watch.check()
+        rows_kept = rows_of(found, self._size, self._size, self._task)
+        return rows_kept, ", ".join(moved), watch.first
+
+    def _read(self, rows: np.ndarray) -> Batch:
+        return to_device(fetch(self._dataset, rows), self._device)
+
+    def _outputs(self, model: torch.nn.Module, batch: Batch) -> Any:
+        enabled = self._precision != torch.float32
+        with torch.autocast(self._device.type, dtype=self._precision, enabled=enabled):
+            return self._task.forward(model, batch)
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """While the context lasts: evaluation mode, no gradients. Then each module's own mode again.
+
+    Not `inference_mode`: what a model computes once and keeps could not be trained with.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(modes[0][1])  # for what a model does in a `train` of its own
+        for module, mode in modes:
+            module.training = mode
+
+
+def _same_bits(one: np.ndarray, other: np.ndarray) -> bool:
+    return one.tobytes() == other.tobytes()

@@ -7,35 +7,23 @@ patched and no caller can go around it, however it imported its functions.
 """
 
 import ctypes
-import os
 import random
 import sys
-import sysconfig
 import traceback
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
 
+from saigen.project_code import is_project
 from saigen.training.streams import cuda_generators
 
 _Words = ctypes.c_uint32 * 5  # saigen: constant, because NumPy lays its state out so
 _TorchWords = ctypes.c_uint32 * 10  # saigen: constant, because torch lays its state out so
-_FOREIGN = (
-    "<",  # <frozen importlib...>, <string>
-    str(Path(__file__).resolve().parents[1]) + os.sep,
-    *{sysconfig.get_path(kind) + os.sep for kind in ("stdlib", "purelib", "platlib")},
-)
-
-
-def is_project(file: str) -> bool:
-    """Whether a line of this file is the project's own, not the instrument's or a library's."""
-    return not file.startswith(_FOREIGN)
 
 
 class GlobalsWatch:

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from saigen.refusal import Refusal
+from saigen.training.contract import broken, told
 from saigen.training.streams import Streams
 
 Batch = dict[str, torch.Tensor]
@@ -33,7 +34,7 @@ def fetch(dataset: Dataset, indices: np.ndarray) -> Batch:
     """Read samples (B,) without any randomness, as for evaluation. Tensors of B rows by name."""
     reader: Any = dataset
     if hasattr(reader, "__getitems__"):
-        return _tensors(reader.__getitems__(indices))
+        return _tensors(reader.__getitems__(indices), reader.__getitems__)
     if _takes_generator(dataset):
         raise Refusal(
             "a dataset that draws random numbers cannot be used to evaluate",
@@ -42,7 +43,7 @@ def fetch(dataset: Dataset, indices: np.ndarray) -> Batch:
             got=type(dataset).__name__,
             fix="name the dataset without augmentation there",
         )
-    return _tensors(_stack([reader[int(index)] for index in indices]))
+    return _stacked([reader[int(index)] for index in indices], reader.__getitem__)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
@@ -84,8 +85,9 @@ class Loader:
         """Read one microbatch."""
         epoch, samples = place
         if self.reads_at_once:
-            return _tensors(self._dataset.__getitems__(samples))
-        return _tensors(_stack([self._sample(epoch, int(sample)) for sample in samples]))
+            return _tensors(self._dataset.__getitems__(samples), self._dataset.__getitems__)
+        read = [self._sample(epoch, int(sample)) for sample in samples]
+        return _stacked(read, self._dataset.__getitem__)
 
     def _sample(self, epoch: int, sample: int) -> Mapping[str, Any]:
         # also the global generators, so that transforms that know nothing of us are covered
@@ -102,12 +104,60 @@ def _takes_generator(dataset: Dataset) -> bool:
     return method is not None and "generator" in inspect.signature(method).parameters
 
 
-def _stack(samples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+def _stacked(samples: Sequence[Any], reader: Any) -> Batch:
+    """A batch of samples that were read one at a time, by the name of each array."""
+    if not all(isinstance(sample, Mapping) for sample in samples):
+        raise _unreadable(samples[0], reader)
+    try:
+        return {
+            name: torch.stack([sample[name] for sample in samples])
+            if isinstance(samples[0][name], torch.Tensor)
+            else _tensor(name, np.stack([sample[name] for sample in samples]), reader)
+            for name in samples[0]
+        }
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise broken(
+            "the samples of a batch are not alike",
+            reader,
+            "in every sample the same names, and under each arrays of one shape",
+            f"{type(error).__name__}: {error}",
+        ) from error
 
 
-def _tensors(arrays: Mapping[str, np.ndarray]) -> Batch:
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+def _tensors(read: Any, reader: Any) -> Batch:
+    """A batch that was read at once: a mapping, or a list of samples as torch's own datasets
+    give it.
+    """
+    if isinstance(read, Mapping):
+        return {name: _tensor(name, array, reader) for name, array in read.items()}
+    if isinstance(read, list) and read and isinstance(read[0], Mapping):
+        return _stacked(read, reader)
+    raise _unreadable(read, reader)
+
+
+def _tensor(name: str, value: Any, reader: Any) -> torch.Tensor:
+    """An array as a tensor, of the same memory where torch can use that."""
+    if isinstance(value, torch.Tensor):
+        return value
+    array = np.asarray(value)
+    if not (array.flags.c_contiguous and array.flags.writeable) and (
+        not array.flags.writeable or min(array.strides) < 0
+    ):
+        array = array.copy()
+    try:
+        return torch.from_numpy(array if array.dtype.isnative else array.astype(array.dtype.name))
+    except (TypeError, ValueError) as error:
+        expected = "arrays of numbers or truths, of a type that torch has"
+        raise broken(f"torch cannot take {name!r}", reader, expected, told(value)) from error
+
+
+def _unreadable(read: Any, reader: Any) -> Refusal:
+    return broken(
+        "a sample has no names",
+        reader,
+        "a mapping of names to arrays, such as {'inputs': image, 'targets': label}",
+        told(read),
+    )
 
 
 def _one_thread(worker: int) -> None:  # noqa: ARG001

@@ -16,9 +16,11 @@ from saigen.digest import digest_bytes
 from saigen.recipe.callables.callees import function, instantiate
 from saigen.recipe.schema import Config, Trainer
 from saigen.refusal import Refusal
+from saigen.training.build import build_dataset, build_model, build_task
 from saigen.training.checkpoint import Checkpoints
 from saigen.training.clipping import Clipping
-from saigen.training.evaluation import Task, predict
+from saigen.training.contract import Task
+from saigen.training.evaluation import Evaluation
 from saigen.training.fingerprint import Fingerprint
 from saigen.training.flat import FlatModel
 from saigen.training.history import History
@@ -51,13 +53,6 @@ class Trained:
     circumstances: dict[str, Any]
 
 
-def build_model(config: Config, streams: Streams) -> torch.nn.Module:
-    """Construct the model with the `init` stream set immediately before."""
-    streams.set_globals("init")
-    model: torch.nn.Module = instantiate(config.model)
-    return model
-
-
 def train(
     config: Config,
     prepared: Prepared,
@@ -76,10 +71,9 @@ def train(
 
     # -- What is read, in which order -----------------------------------------------------------
     streams = Streams(config.randomness.streams)
-    task: Task = instantiate(config.task)
-    dataset = instantiate(config.data.train_dataset, arrays=prepared.arrays("train"))
-    targets = prepared.arrays("validation")
-    validation = instantiate(config.data.evaluation_dataset, arrays=targets)
+    task = build_task(config, streams)
+    dataset = build_dataset(config, streams, "train_dataset", prepared.arrays("train"))
+    validation = Evaluation(config, task, streams, "validation", prepared.arrays("validation"))
     steps_per_epoch = _steps_per_epoch(len(dataset), config)
     total_steps = trainer.max_epochs * steps_per_epoch
     if trainer.max_steps is not None:
@@ -178,15 +172,9 @@ def train(
             mean = finite(sums.loss, step)
             value = None
             if validate:
-                found = predict(
-                    model,
-                    task,
-                    validation,
-                    batch_examples=trainer.evaluation_batch_examples,
-                    device=device,
-                    precision=precision,
-                )
-                metrics = task.metrics(found, targets)
+                watch.check()
+                metrics = group.share(validation.measure(model)[1])  # one rank's, for all decide
+                watch.arm()
                 save |= selection.offer(done, metrics, flat.tensors())
                 value = metrics[trainer.monitor]
                 progress.metric(trainer.monitor, value)

@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 import torch
 
+from saigen.project_code import is_project
 from saigen.refusal import Refusal
-from saigen.training.leaks import is_project
 
 _REFUSED = re.compile(r"^(\S+) does not have a deterministic implementation")
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')

@@ -1,0 +1,44 @@
+"""What a config names, built: each with a stream set immediately before.
+
+So that numbers drawn in a constructor are the same in training, evaluation and prediction.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from saigen.recipe.callables.callees import instantiate
+from saigen.recipe.schema import Config
+from saigen.training.contract import check_dataset, check_task
+from saigen.training.streams import Streams
+
+if TYPE_CHECKING:
+    from saigen.training.contract import Task
+    from saigen.training.loading import Dataset
+
+
+def build_model(config: Config, streams: Streams) -> torch.nn.Module:
+    """Construct the model with the `init` stream set immediately before."""
+    streams.set_globals("init")
+    model: torch.nn.Module = instantiate(config.model)
+    return model
+
+
+def build_task(config: Config, streams: Streams) -> "Task":
+    """Construct the task. Raises Refusal if it lacks a method."""
+    streams.set_globals("init", 1)
+    task: Task = instantiate(config.task)
+    check_task(task)
+    return task
+
+
+def build_dataset(
+    config: Config, streams: Streams, name: str, arrays: Mapping[str, np.ndarray]
+) -> "Dataset":
+    """Construct `data.train_dataset` or `data.evaluation_dataset` over a split's arrays."""
+    streams.set_globals("augment")
+    dataset: Any = instantiate(getattr(config.data, name), arrays=arrays)
+    check_dataset(dataset, f"data.{name}")
+    return dataset  # type: ignore[no-any-return]
