@@ -51,7 +51,7 @@ def told(value: Any) -> str:
     if isinstance(value, tuple | list):
         return f"{name} of {len(value)}: {', '.join(type(part).__name__ for part in value[:4])}"
     if isinstance(value, Mapping):
-        return f"{name} of {', '.join(map(str, value)) or 'nothing'}"
+        return f"{name} of {len(value)}: {', '.join(map(str, value))}"
     return f"{name} {str(value)[:60]}".rstrip()
 
 
