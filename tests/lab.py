@@ -3,8 +3,10 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from conftest import TIMEOUT
@@ -23,6 +25,7 @@ SHORT = (
     "tracking.checkpoint_every_steps=5",
     "tracking.trace_flush_steps=4",
 )
+ENDLESS = ("trainer.max_steps=100000", "trainer.max_epochs=100000")  # for the slowest watcher
 
 
 class Lab:
@@ -84,6 +87,18 @@ class Lab:
         time.sleep(seconds)
         attempt.kill(rank=rank)
         return attempt
+
+    def kill(self, overrides, when: Callable[[], object]) -> None:
+        """Start, and kill as soon as something is so; anew where the training ended before."""
+        codes = [0]
+        while codes == [0]:
+            attempt = self.start(overrides)
+            wait_for(lambda: attempt.ended or when(), every=0.002)  # noqa: B023  called at once
+            attempt.kill()
+            codes = attempt.codes()
+            if codes == [0]:
+                shutil.rmtree(self.project.root / "runs" / self.newest()["run"])
+        assert codes == [-signal.SIGKILL], attempt.log()
 
     def newest(self) -> dict:
         """The record that was written last."""

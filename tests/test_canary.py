@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from conftest import ROOT
+from processor import COMMON, needs
 
 from saigen.recipe.canary import moved, sing
 
@@ -39,24 +40,15 @@ def song(threads: int, **variables: str) -> dict:
 
 @pytest.fixture(scope="module")
 def here():
-    return song(1, ATEN_CPU_CAPABILITY="avx2")
-
-
-def without_avx2() -> bool:
-    import torch
-
-    return torch.backends.cpu.get_cpu_capability() not in {"AVX2", "AVX512"}
-
-
-needs_avx2 = pytest.mark.skipif(without_avx2(), reason="this processor has no AVX2")
+    return song(1, ATEN_CPU_CAPABILITY=COMMON)
 
 
 def test_two_processes_have_the_same_canary(here):
-    assert song(1, ATEN_CPU_CAPABILITY="avx2") == here
+    assert song(1, ATEN_CPU_CAPABILITY=COMMON) == here
     assert moved(here, here) == ""
 
 
-@needs_avx2
+@needs("avx2")
 def test_another_instruction_set_moves_operations_that_are_named(here):
     words = moved(here, song(1, ATEN_CPU_CAPABILITY="default"))
     names, _, cause = words.partition(": ")
@@ -67,11 +59,9 @@ def test_another_instruction_set_moves_operations_that_are_named(here):
         assert name not in names
 
 
+@needs("avx512")
 def test_avx512_moves_softmax(here):
-    other = song(1, ATEN_CPU_CAPABILITY="avx512")
-    if other["switches"]["instruction_set"] != "AVX512":
-        pytest.skip("this processor has no AVX-512")
-    words = moved(other, here)
+    words = moved(song(1, ATEN_CPU_CAPABILITY="avx512"), here)
     assert words == (
         "softmax, log softmax, cross entropy and softmax backward: "
         "instruction set AVX2 instead of AVX-512"
@@ -79,7 +69,7 @@ def test_avx512_moves_softmax(here):
 
 
 def test_another_number_of_threads_moves_operations_that_are_named(here):
-    words = moved(here, song(2, ATEN_CPU_CAPABILITY="avx2"))
+    words = moved(here, song(2, ATEN_CPU_CAPABILITY=COMMON))
     assert "sum" in words.partition(":")[0]
     assert words.endswith(": 2 threads instead of 1")
 
@@ -121,6 +111,7 @@ def test_an_operation_that_only_one_canary_knows_is_no_evidence():
     assert moved(a, b) == ""
 
 
+@needs("avx2")
 @pytest.mark.slow
 def test_the_diff_says_which_operations_moved_and_that_the_config_is_the_cause(prepared_project):
     from saigen.judgement.comparing.diff import diff

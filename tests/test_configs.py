@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from processor import needs
 
 from saigen.recipe.composer.compose import compose
 
@@ -18,9 +19,10 @@ SHIPPED = sorted(
     }
     - WITHIN_TEXT
 )
+NEEDS = {"agreement=portable": needs("avx2")}
 
 
-@pytest.mark.parametrize("choice", SHIPPED)
+@pytest.mark.parametrize("choice", [pytest.param(c, marks=NEEDS.get(c, ())) for c in SHIPPED])
 def test_every_shipped_config_trains_two_steps(choice, prepared_project):
     if choice == TEXT:
         prepared_project.saigen("prepare", choice)

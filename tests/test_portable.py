@@ -9,8 +9,8 @@ import subprocess
 import sys
 
 import pytest
-import torch
 from conf_project import ROOT, Conf
+from processor import CAPABILITIES, needs
 
 
 @pytest.fixture
@@ -61,18 +61,18 @@ print("taken")
 """
 
 
+@needs("avx2")
 @pytest.mark.parametrize(
     ("variable", "where", "got"),
     [
         ("MKL_CBWR", "agreement.mkl_branch", "'native'"),
-        ("ONEDNN_MAX_CPU_ISA", "agreement.onednn_instruction_set", "'AVX-512'"),
+        pytest.param("ONEDNN_MAX_CPU_ISA", "agreement.onednn_instruction_set", "'AVX-512'",
+                     marks=needs("avx512")),  # on another there is nothing to limit
         ("", "", ""),
     ],
-)
+)  # fmt: skip
 def test_a_variable_that_is_set_after_the_first_operation_is_refused(variable, where, got):
     """MKL and oneDNN ignore it then, silently: what they really took is asked of themselves."""
-    if variable == "ONEDNN_MAX_CPU_ISA" and not torch.cpu._is_avx512_supported():
-        pytest.skip("this processor has no AVX-512, so that there is nothing to limit")
     done = subprocess.run(
         [sys.executable, "-c", FIRST_THEN_SET, variable],
         cwd=ROOT,
@@ -110,11 +110,16 @@ def test_the_branch_that_mkl_says_is_the_one_it_prints(branch):
     assert f"said {printed[1]}" in done.stdout
 
 
+@needs("avx2")
 @pytest.mark.slow
 def test_what_the_environment_asks_of_the_libraries_moves_no_bit(prepared_project):
     asked = (
         {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "SSE4_2", "ONEDNN_MAX_CPU_ISA": "SSE41"},
-        {"ATEN_CPU_CAPABILITY": "avx512", "MKL_CBWR": "AVX512", "ONEDNN_MAX_CPU_ISA": "ALL"},
+        {
+            "ATEN_CPU_CAPABILITY": CAPABILITIES[-1],
+            "MKL_CBWR": "AVX512",
+            "ONEDNN_MAX_CPU_ISA": "ALL",
+        },
     )
     for model in ("mlp", "cnn"):
         for env in asked:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import TIMEOUT
 from torch import nn
 
 import saigen
@@ -94,7 +95,7 @@ def found(tmp_path_factory):
     ]
     source = Path(saigen.__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": str(source), "GLOO_SOCKET_IFNAME": "lo"}
-    subprocess.run(command, env=environment, check=True, timeout=120)
+    subprocess.run(command, env=environment, check=True, timeout=TIMEOUT)
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(max(WORLDS))]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Project, copy_project
+from conftest import ROOT, TIMEOUT, Project, copy_project
 
 from saigen.recipe.composer.compose import compose
 
@@ -92,7 +93,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     # `make` clears PYTHONPATH, because an installed environment needs none: stand in for one
     stand_in = root.parent / "bin/python"
     stand_in.parent.mkdir()
-    stand_in.write_text(f'#!/bin/sh\nPYTHONPATH={root}/src exec {sys.executable} "$@"\n')
+    source, python = shlex.quote(f"{root}/src"), shlex.quote(sys.executable)
+    stand_in.write_text(f'#!/bin/sh\nPYTHONPATH={source} exec {python} "$@"\n')
     stand_in.chmod(0o755)
     repository.make("train")
     repository.commit()
@@ -168,7 +170,7 @@ def test_every_road_of_one_request_gives_the_same_bytes_and_recipe(fresh: Reposi
 def run_queue(repository: Repository) -> None:
     repository.do(DVC, "queue", "start")
     try:
-        for _ in range(120):
+        for _ in range(TIMEOUT):
             status = repository.do(DVC, "queue", "status")
             if "Success" in status or "Failed" in status:
                 break
@@ -215,7 +217,7 @@ def test_parallel_starts_share_no_folder(fresh: Repository) -> None:
         )
         for _ in range(2)
     ]
-    told = [start.communicate(timeout=240)[0].decode() for start in starts]
+    told = [start.communicate(timeout=TIMEOUT)[0].decode() for start in starts]
     assert [start.returncode for start in starts] == [0, 0], told
     sweeps = list((fresh.root / ".saigen/hydra").glob("*/multirun.yaml"))
     assert len(sweeps) == 2

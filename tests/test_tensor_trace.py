@@ -3,7 +3,7 @@
 import json
 import sys
 
-from lab import SHORT, wait_for
+from lab import SHORT
 
 from saigen.training.trace_file import TENSORS, read_tensors
 
@@ -34,13 +34,15 @@ def test_a_killed_run_leaves_the_same_rows(lab):
     runs = lab.project.root / "runs"
     whole = runs / lab.train(overrides)["run"] / TENSORS
     before = set(runs.glob(f"*/{TENSORS}"))
-    attempt = lab.start((*overrides, "randomness.seed=0"))
-    wait_for(lambda: set(runs.glob(f"*/{TENSORS}")) - before)
+
+    def behind_a_checkpoint() -> bool:
+        made = set(runs.glob(f"*/{TENSORS}")) - before
+        return any(path.stat().st_size > whole.stat().st_size / 3 for path in made)
+
+    lab.kill(overrides, behind_a_checkpoint)
     (path,) = set(runs.glob(f"*/{TENSORS}")) - before
-    wait_for(lambda: path.stat().st_size > whole.stat().st_size / 3)  # rows after a checkpoint
-    attempt.kill()
     assert path.stat().st_size < whole.stat().st_size
-    resumed = runs / lab.train((*overrides, "randomness.seed=0"))["run"]
+    resumed = runs / lab.train(overrides)["run"]
     assert (resumed / TENSORS).read_bytes() == whole.read_bytes()
     names, rows = read_tensors(resumed)
     assert rows["tensors"].shape == (300, len(names), 2)

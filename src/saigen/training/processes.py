@@ -23,7 +23,7 @@ from saigen.training.ranks import RENDEZVOUS, Launched, is_rank, launched
 # saigen: constant, because shells count signals from 128
 TERMINATED = 128 + signal.SIGTERM  # the exit code of a run that SIGTERM ended at a checkpoint
 # saigen: constant, because waiting moves no bit
-_GRACE_SECONDS = 5.0  # that survivors have to say what they saw before they are ended
+_GRACE_SECONDS = 20.0  # that survivors have to say what they saw before they are ended
 _POLL_SECONDS = 0.02  # saigen: constant, because waiting moves no bit
 _PR_SET_PDEATHSIG = 1
 
