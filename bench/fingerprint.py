@@ -34,7 +34,7 @@ class Work:
         for into, out in pairwise(widths):
             layers += [nn.Linear(into, out), nn.ReLU()]
         self.model = nn.Sequential(*layers[:-1])
-        self.flat = FlatModel(self.model, scalars=3, multiple=64)
+        self.flat = FlatModel(self.model, scalars=3, multiple=64, microbatches=1)
         held = self.flat.held(one_tensor=True)
         self.optimizer_step = bare_step(torch.optim.AdamW(held.values(), lr=1e-3, fused=True))
         self.x, self.y = torch.randn(batch, widths[0]), torch.randint(widths[-1], (batch,))

@@ -35,7 +35,7 @@ def main() -> None:
         plain = mlp(widths)
         for p in plain.parameters():
             p.grad = torch.ones_like(p)
-        flat = FlatModel(mlp(widths), scalars=0, multiple=64)
+        flat = FlatModel(mlp(widths), scalars=0, multiple=64, microbatches=1)
         held = list(flat.held(one_tensor=True).values())
         many = torch.optim.AdamW(plain.parameters(), lr=1e-3, fused=True)
         one = torch.optim.AdamW(held, lr=1e-3, fused=True)

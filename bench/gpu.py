@@ -47,7 +47,7 @@ class Work:
     def __init__(self, precision: torch.dtype) -> None:
         torch.manual_seed(0)
         self.precision, self.model = precision, Decoder().cuda()
-        self.flat = FlatModel(self.model, scalars=3, multiple=64)
+        self.flat = FlatModel(self.model, scalars=3, multiple=64, microbatches=1)
         held = self.flat.held(one_tensor=True).values()
         self.optimizer = torch.optim.AdamW(held, lr=1e-4, fused=True)
         self.tokens = torch.randint(TOKENS, (BATCH, PLACES + 1), device="cuda")

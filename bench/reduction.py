@@ -31,7 +31,7 @@ def measure(folder: str, rank: int, world: int) -> None:
     )
     for megabytes in MEGABYTES:
         model = nn.Linear(megabytes * 250_000, 1, bias=False)
-        flat = FlatModel(model, scalars=2, multiple=64 * world)
+        flat = FlatModel(model, scalars=2, multiple=64 * world, microbatches=1)
         reduction = Reduction(flat, Group(rank, world), world)
         tree, ring = [], []
         for _ in range(ROUNDS):

@@ -66,7 +66,7 @@ def row(work: Any, folder: Path) -> Any:
     from saigen.training.sums import Sums
     from saigen.training.trace import Trace
 
-    flat = FlatModel(work.model(), scalars=3, multiple=64)
+    flat = FlatModel(work.model(), scalars=3, multiple=64, microbatches=1)
     held = list(flat.held(one_tensor=True).values())
     optimizer = instantiate(work.config.optimizer, params=held)
     optimizer.step()

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from saigen.digest import digest_bytes
 from saigen.training.clipping import Clipping
 from saigen.training.flat import FlatModel
+from saigen.training.model_state import exported
 from saigen.training.processes import Group
 from saigen.training.reduction import Reduction
 from saigen.training.streams import Streams
@@ -32,7 +33,7 @@ def outcome(microbatches, rank, world, processes=None):
         nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.GELU(), nn.Flatten(), nn.Dropout(0.3),
         nn.Linear(144, 10),
     )  # fmt: skip
-    flat = FlatModel(model, scalars=2, multiple=64 * world)
+    flat = FlatModel(model, scalars=2, multiple=64 * world, microbatches=microbatches)
     reduction = Reduction(flat, Group(rank, world), microbatches, processes)
     seen = b""
     for step in range(STEPS):
@@ -50,7 +51,7 @@ def outcome(microbatches, rank, world, processes=None):
             Clipping(flat.gradients, 1.0).mean_and_clip(flat.scalars[1].item())
             flat.weights[0].sub_(flat.gradients[0], alpha=0.1)  # an optimizer imports the compiler
         seen += b"".join(t.detach().numpy().tobytes() for t in (flat.scalars, *flat.gradients))
-    seen += b"".join(t.numpy().tobytes() for t in flat.tensors().values())
+    seen += b"".join(t.numpy().tobytes() for t in exported(model).values())
     return digest_bytes(seen)
 
 

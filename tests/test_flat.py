@@ -1,6 +1,7 @@
 """What the flat model promises: the same model, in one run of memory."""
 
 import copy
+import json
 
 import pytest
 import torch
@@ -8,10 +9,17 @@ from torch import nn
 from torch.nn import functional as F
 
 from saigen.refusal import Refusal
-from saigen.training.buffers import StepBuffers
 from saigen.training.flat import FlatModel
 from saigen.training.layout import LINE
-from saigen.training.state import export_state, import_state
+from saigen.training.model_state import exported, load_exported
+from saigen.training.processes import Group
+from saigen.training.reduction import Reduction
+from saigen.training.state import (
+    export_model,
+    export_optimizer,
+    import_model,
+    import_optimizer,
+)
 
 
 class Tied(nn.Module):
@@ -41,8 +49,8 @@ def tied():
     return Tied()
 
 
-def flatten(model, multiple=LINE):
-    return FlatModel(model, scalars=2, multiple=multiple)
+def flatten(model, multiple=LINE, microbatches=1):
+    return FlatModel(model, scalars=2, multiple=multiple, microbatches=microbatches)
 
 
 def train(model, optimizer, zero, steps=5):
@@ -98,7 +106,8 @@ def test_moving_in_changes_no_value_form_or_sharing():
     assert state_bits(model.state_dict()) == state_bits(plain.state_dict())
     assert model.out.weight is model.embed.weight
     assert model.conv.weight.stride() == plain.conv.weight.stride() != (18, 9, 3, 1)
-    assert list(flat.tensors()) == [n for n in plain.state_dict() if n != "out.weight"]
+    assert list(exported(model)) == [n for n in plain.state_dict() if n != "out.weight"]
+    flat.check()
 
 
 def test_every_tensor_starts_on_a_cache_line_and_padding_stays_zero():
@@ -108,11 +117,11 @@ def test_every_tensor_starts_on_a_cache_line_and_padding_stays_zero():
     used = torch.zeros(flat.layout.size, dtype=torch.bool)
     for span in flat.layout.spans:
         assert (flat.values.data_ptr() + span.start) % LINE == 0
-        used[span.start : span.start + span.of(flat.values).nbytes] = True
+        used[span.start : span.start + span.of(flat.leaf).nbytes] = True
     assert used.sum() < flat.layout.size
     assert flat.layout.size % (LINE * 7) == 0
     for arena in (flat.values, flat.leaf):
-        assert not arena[~used].any()
+        assert not arena[~used[: len(arena)]].any()
 
 
 def test_blocks_hold_every_trainable_weight_and_every_gradient():
@@ -142,12 +151,11 @@ def test_mixed_types_get_a_block_and_a_parameter_each():
 def test_saved_tensors_come_back_to_the_bit():
     model = tied()
     flat = flatten(model)
-    optimizer = adamw(flat.held(one_tensor=True))
-    train(model, optimizer, flat.leaf.zero_)
-    saved = {n: t.clone() for n, t in flat.tensors().items()}
+    train(model, adamw(flat.held(one_tensor=True)), flat.leaf.zero_)
+    saved = {n: t.clone() for n, t in exported(model).items()}
     flat.values.zero_()
-    flat.load(saved)
-    assert state_bits(flat.tensors()) == state_bits(saved)
+    load_exported(model, saved)
+    assert state_bits(exported(model)) == state_bits(saved)
     flat.check()
 
 
@@ -170,23 +178,19 @@ def test_an_optimizer_continues_from_exported_state_as_if_never_stopped(make, on
 
     model, flat, held, optimizer = begin()
     train(model, optimizer, flat.leaf.zero_)
-    saved = {n: t.clone() for n, t in flat.tensors().items()}
-    tensors, numbers = copy.deepcopy(export_state(optimizer, held))
-    assert all(isinstance(t, torch.Tensor) for t in tensors.values())
+    saved = copy.deepcopy(export_model(model))
+    tensors, form = export_optimizer(optimizer, held, flat.leaf)
+    tensors, form = copy.deepcopy(tensors), json.loads(json.dumps(form))
     again, flat_again, held_again, optimizer_again = begin()
-    flat_again.load(saved)
-    import_state(optimizer_again, held_again, tensors, numbers)
+    import_model(again, *saved)
+    import_optimizer(optimizer_again, held_again, tensors, form)
     expected = train(model, optimizer, flat.leaf.zero_)
     assert train(again, optimizer_again, flat_again.leaf.zero_) == expected
-    assert state_bits(flat_again.tensors()) == state_bits(flat.tensors())
+    assert state_bits(exported(again)) == state_bits(exported(model))
 
 
 def leave_by_zero_grad(model):
     model.zero_grad(set_to_none=True)
-
-
-def leave_by_assigning_a_buffer(model):
-    model.norm.running_mean = model.norm.running_mean * 2
 
 
 def leave_by_replacing_a_parameter(model):
@@ -197,7 +201,6 @@ def leave_by_replacing_a_parameter(model):
     ("leave", "name"),
     [
         (leave_by_zero_grad, "'embed.weight'"),
-        (leave_by_assigning_a_buffer, "'norm.running_mean'"),
         (leave_by_replacing_a_parameter, "'conv.weight'"),
     ],
 )
@@ -212,47 +215,100 @@ def test_a_tensor_that_left_the_flat_memory_is_named(leave, name):
     assert f"where:    model, {name}" in str(caught.value)
 
 
-def test_a_model_with_nothing_to_train_on_one_device_is_refused():
-    with pytest.raises(Refusal, match="not on one device"):
+def test_a_model_with_nothing_to_train_is_refused():
+    with pytest.raises(Refusal, match="the model has nothing to train"):
         flatten(nn.ReLU())
 
 
 # ---------------------------------------------------------------------------------- buffers
 
 
+def steps_of(model, microbatches, act):
+    """One step in which `act` is what each microbatch does to the model."""
+    flat = flatten(model, microbatches=microbatches)
+    reduction = Reduction(flat, Group(0, 1), microbatches)
+    reduction.begin_step()
+    for microbatch in reduction.mine:
+        act(microbatch)
+        reduction.end_microbatch(microbatch)
+    reduction.end_step()
+    return reduction
+
+
 def test_unchanged_buffers_stay_what_they_were_to_the_bit():
     model = tied()
-    flat = flatten(model)
-    buffers = StepBuffers(flat)
     before = model.mask.numpy().tobytes()
-    buffers.begin_step()
-    flat.leaf.zero_()
-    buffers.end_microbatch()
-    buffers.end_step(3)
+    steps_of(model, 3, lambda _: None).check()
     assert model.mask.numpy().tobytes() == before
 
 
-def test_buffers_become_the_mean_of_what_the_microbatches_made_of_them():
-    model = tied().train()
-    flat = flatten(model)
-    buffers = StepBuffers(flat)
-    alone, summed = [], torch.zeros_like(flat.leaf)
+def test_norms_become_the_mean_of_what_the_microbatches_made_of_them():
+    model, alone = tied().train(), []
     start = {n: b.clone() for n, b in model.named_buffers()}
-    buffers.begin_step()
-    for _ in range(4):
-        flat.leaf.zero_()
+
+    def act(_):
+        assert torch.equal(model.norm.running_mean, start["norm.running_mean"])
         model(torch.randint(0, 11, (4, 6)))
         alone.append(model.norm.running_mean.clone())
-        buffers.end_microbatch()
-        assert torch.equal(model.norm.running_mean, start["norm.running_mean"])
-        for block in flat.layout.of_kind("buffer"):
-            block.of(summed).add_(block.of(flat.leaf))
-        for block in flat.layout.of_kind("counter"):
-            into = block.of(summed)
-            torch.maximum(into, block.of(flat.leaf), out=into)
-    flat.leaf.copy_(summed)
-    buffers.end_step(4)
+
+    steps_of(model, 4, act).check()
     assert torch.allclose(model.norm.running_mean, torch.stack(alone).mean(0))
     assert not torch.equal(model.norm.running_mean, start["norm.running_mean"])
     assert model.norm.num_batches_tracked == 1
     assert model.flags.tolist() == [True, False]
+
+
+class Counting(nn.Module):
+    """Buffers of every rule; the last says nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.microbatch_reduction = {"low": "min", "high": "max", "seen": "sum", "average": "mean"}
+        self.weight = nn.Parameter(torch.ones(1))
+        self.register_buffer("low", torch.tensor(float("inf")))
+        self.register_buffer("high", torch.tensor([1e8]))
+        self.register_buffer("seen", torch.tensor(5))
+        self.register_buffer("average", torch.tensor([1.0], dtype=torch.float64))
+        self.register_buffer("last", torch.tensor(1e8), persistent=False)
+
+    def see(self, microbatch, last):
+        self.low = torch.minimum(self.low, torch.tensor(3.0 - microbatch))
+        self.high = torch.maximum(self.high, torch.tensor([1e9 * microbatch]))
+        self.seen += 8
+        self.average.mul_(0.5).add_(microbatch)
+        self.last = last
+
+
+def test_buffers_of_several_microbatches_follow_the_rule_that_the_module_states():
+    model = Counting()
+    steps_of(model, 3, lambda m: model.see(m, torch.tensor(1.0))).check()
+    assert (model.low, model.high, model.seen) == (1.0, 2e9, 29)
+    assert model.average == 1.5
+    assert model.last == 1.0
+
+
+def test_a_buffer_on_which_microbatches_disagree_is_refused_by_name():
+    model = Counting()
+    buffers = steps_of(model, 3, lambda m: model.see(m, torch.tensor(float(m))))
+    with pytest.raises(Refusal, match="disagree on a buffer") as caught:
+        buffers.check()
+    assert "where:    model, 'last'" in str(caught.value)
+    assert "set trainer.microbatches=1" in str(caught.value)
+    assert "`microbatch_reduction = {'last': 'mean'}`" in str(caught.value)
+
+
+def test_a_buffer_that_changes_its_form_within_a_step_is_refused_by_name():
+    model = Counting()
+    with pytest.raises(Refusal, match="a buffer changed its form") as caught:
+        steps_of(model, 2, lambda m: model.see(m, torch.ones(3)))
+    assert "(3, torch.float32)" in str(caught.value)
+
+
+@pytest.mark.parametrize(("key", "rule"), [("low", "last"), ("seen", "mean")])
+def test_a_rule_that_a_buffer_cannot_have_is_refused(key, rule):
+    model = Counting()
+    model.microbatch_reduction = {key: rule}
+    with pytest.raises(Refusal, match="there is no such rule for a buffer") as caught:
+        flatten(model, microbatches=2)
+    assert repr(rule) in str(caught.value)
+    flatten(model, microbatches=1)

@@ -117,7 +117,9 @@ def test_the_number_of_microbatches_belongs_to_the_recipe(found):
 
 
 def flat_of(elements, multiple=64):
-    return FlatModel(nn.Linear(elements, 1, bias=False), scalars=1, multiple=multiple)
+    return FlatModel(
+        nn.Linear(elements, 1, bias=False), scalars=1, multiple=multiple, microbatches=1
+    )
 
 
 def total_of(leaves, count):
@@ -152,7 +154,7 @@ def test_gradients_are_added_in_the_tree_s_order_to_the_bit(count):
 
 def test_batchnorm_counts_steps_and_not_microbatches():
     model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
-    flat = FlatModel(model, scalars=1, multiple=64)
+    flat = FlatModel(model, scalars=1, multiple=64, microbatches=3)
     reduction = Reduction(flat, Group(0, 1), 3)
     for _ in range(5):
         reduction.begin_step()

@@ -75,7 +75,7 @@ def test_several_tensors_are_not_confused_with_each_other():
 
 def test_equal_bits_of_another_form_have_another_fingerprint():
     of = [
-        FlatModel(model, scalars=3, multiple=64)
+        FlatModel(model, scalars=3, multiple=64, microbatches=1)
         for model in (torch.nn.Linear(8, 2, bias=False), torch.nn.Linear(2, 8, bias=False))
     ]
     for flat in of:
@@ -100,7 +100,7 @@ def test_multipliers_are_odd_and_differ():
 
 def made_up(flush_steps, folder, resumed_at=0):
     """The weights, gradients and sums of a model, and their trace."""
-    flat = FlatModel(torch.nn.Linear(64, 1, bias=False), scalars=3, multiple=64)
+    flat = FlatModel(torch.nn.Linear(64, 1, bias=False), scalars=3, multiple=64, microbatches=1)
     sums = Sums(flat.scalars)
     trace = Trace(
         folder, flat, sums, flush_steps=flush_steps, resumed_at=resumed_at, in_depth=False

@@ -257,12 +257,13 @@ def _trained(
 
     from saigen.training.build import build_model, build_task
     from saigen.training.evaluation import Evaluation
+    from saigen.training.model_state import load_exported
     from saigen.training.streams import Streams
 
     streams = Streams(chosen.randomness.streams)
     task = build_task(chosen, streams)
     network = build_model(chosen, streams)
-    network.load_state_dict(model.weights())
+    load_exported(network, model.weights())
     evaluation = Evaluation(chosen, task, streams, purpose, arrays)
     return evaluation, network.to(torch.device(chosen.hardware.device))
 

@@ -42,13 +42,11 @@ VIOLATED = (
              ((LOOP, "range(first, total_steps)", "range(first + (first > 0), total_steps + 1)"),),
              "samples"),
     Violated("BatchNorm buffers not restored",
-             ((STATE, '        self._flat.load(part("model."))\n',
-               '        for name, tensor in self._flat.tensors().items():\n'
-               '            if "running" not in name:\n'
-               '                tensor.copy_(part("model.")[name])\n'),),
+             ((STATE, 'forms = values["tensors"]',
+               'forms = {n: f for n, f in values["tensors"].items() if "running" not in n}'),),
              "selection", overrides=("model=cnn", "model.batch_norm=true")),
     Violated("an optimizer that forgets its moments",
-             ((STATE, "        import_state(", "        if False: import_state("),),
+             ((STATE, "        import_optimizer(", "        if False: import_optimizer("),),
              "weights"),
     Violated("dropout keyed by the steps of this process",
              ((LOOP, 'set_globals("dropout", step, ', 'set_globals("dropout", step - first, '),),

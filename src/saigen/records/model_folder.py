@@ -50,11 +50,11 @@ def write_model(
 
     Nothing in it tells of time or place, so equal runs give equal bytes.
     """
-    from safetensors.torch import save
+    from saigen.training.model_state import weights_bytes
 
     half = path.with_name(f".{path.name}.half")
     shutil.rmtree(half, ignore_errors=True)
-    write_whole(half / WEIGHTS, save(dict(tensors)))
+    write_whole(half / WEIGHTS, weights_bytes(tensors))
     write_json(half / "config.json", config)
     write_json(half / "recipe.json", recipe)
     for file in sorted(fitted.glob("*.npy")):

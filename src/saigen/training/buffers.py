@@ -1,50 +1,180 @@
 """Buffers: how BatchNorm's running statistics, and what else a model counts while it trains,
 stay a function of the step and not of who computed which microbatch.
 
-The rule. Every microbatch of a step starts from the buffers as they stood when the step began.
-What a float buffer becomes is that start plus the mean of the microbatches' changes, summed along
-the same tree as the gradients; what nobody changed stays what it was, to the bit. An integer or
-boolean buffer takes the largest of the microbatches' values, so `num_batches_tracked` counts
-steps, and BatchNorm moves once a step, towards the mean of the microbatches' statistics.
+A step of one microbatch leaves the buffers as the forward pass made them. With several, every
+microbatch starts from the buffers as they stood when the step began, and a rule says what becomes
+of their values:
+
+==== ===========================================================================================
+mean the start plus the mean of the changes: running averages, such as BatchNorm's
+sum  the start plus the sum of the changes: counts of samples
+min  the smallest value
+max  the largest value: counts of steps
+same the one value that all microbatches agree on; if they do not, the run is refused
+==== ===========================================================================================
+
+torch's normalization layers have mean and max. A module says otherwise by an attribute, such as
+``microbatch_reduction = {"lowest": "min"}``; everything else is held to `same`.
 """
 
-import torch
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from saigen.training.flat import FlatModel
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from saigen.refusal import Refusal
 from saigen.training.layout import Kind
+
+RULES = ("mean", "sum", "min", "max")
+SAME = "same"
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """One buffer, in every place where the model has it."""
+
+    name: str
+    places: list[tuple[nn.Module, str]]
+    tensor: Tensor
+    rule: str
+
+    def adopt(self) -> None:
+        """Copy what was assigned in its place, and put it back there."""
+        for module, key in self.places:
+            now = module._buffers.get(key)
+            if now is self.tensor:
+                continue
+            if now is None or now.shape != self.tensor.shape or now.dtype != self.tensor.dtype:
+                raise _other_form(self, now)
+            self.tensor.copy_(now.detach())
+            module._buffers[key] = self.tensor
+
+
+def buffers_to_reduce(model: nn.Module) -> list[Buffer]:
+    """Every buffer, persistent or not, once."""
+    found: dict[int, Buffer] = {}
+    for prefix, module in model.named_modules():
+        for key, tensor in module._buffers.items():
+            if tensor is None:
+                continue
+            name = f"{prefix}.{key}".lstrip(".")
+            buffer = found.setdefault(
+                id(tensor), Buffer(name, [], tensor, _rule(module, key, name, tensor))
+            )
+            buffer.places.append((module, key))
+    return list(found.values())
+
+
+def slots(buffer: Buffer) -> Iterator[tuple[str, Kind, Tensor]]:
+    """What a buffer needs in the leaf."""
+    if buffer.rule in ("mean", "sum"):
+        yield buffer.name, "buffer", buffer.tensor
+    elif buffer.rule in ("min", "max"):
+        yield buffer.name, "counter", buffer.tensor
+    else:
+        # all are the same where the largest of the bytes is the smallest of them
+        for _ in ("largest", "smallest"):
+            yield buffer.name, "counter", _bytes(buffer.tensor)
 
 
 class StepBuffers:
-    """Applies the rule to a flat model. A model without buffers costs nothing."""
+    """Applies the rules to a flat model. A model without buffers costs nothing."""
 
-    def __init__(self, flat: FlatModel) -> None:
-        """Take the model whose buffers are merged."""
-
-        def of_kind(kind: Kind) -> list[tuple[torch.Tensor, ...]]:
-            blocks = flat.layout.of_kind(kind)
-            pairs = [(block.of(flat.values), block.of(flat.leaf)) for block in blocks]
-            return [(now, leaf, torch.empty_like(now)) for now, leaf in pairs]
-
-        self._floats, self._counters = of_kind("buffer"), of_kind("counter")
+    def __init__(self, reduced: list[tuple[Buffer, list[Tensor]]], microbatches: int) -> None:
+        """Take the buffers and their places in the leaf."""
+        self._reduced = [(b, places, torch.empty_like(b.tensor)) for b, places in reduced]
+        self._microbatches = microbatches
+        self._differ: dict[str, Tensor] = {}
 
     def begin_step(self) -> None:
         """Remember the buffers as they stand, once a step."""
-        for now, _, began in (*self._floats, *self._counters):
-            began.copy_(now)
+        for buffer, _, began in self._reduced:
+            began.copy_(buffer.tensor)
 
     def end_microbatch(self) -> None:
         """Write what the microbatch did to the buffers into the leaf, and undo it."""
-        for now, change, began in self._floats:
-            # Unchanged is zero even where infinity stands, as in an attention mask.
-            torch.sub(now, began, out=change).masked_fill_(now == began, 0)
-            now.copy_(began)
-        for now, seen, began in self._counters:
-            seen.copy_(now)
+        for buffer, places, began in self._reduced:
+            buffer.adopt()
+            now = buffer.tensor
+            if buffer.rule in ("mean", "sum"):
+                # Unchanged is zero even where infinity stands.
+                torch.sub(now, began, out=places[0]).masked_fill_(now == began, 0)
+            elif buffer.rule == SAME:
+                torch.bitwise_not(places[0].copy_(_bytes(now)), out=places[1])
+            else:
+                places[0].copy_(now if buffer.rule == "max" else _opposite(now))
             now.copy_(began)
 
-    def end_step(self, microbatches: int) -> None:
+    def end_step(self) -> None:
         """Take over the leaf's totals over the step's microbatches."""
-        for now, change, _ in self._floats:
-            now.add_(change.div_(microbatches))
-        for now, largest, _ in self._counters:
-            now.copy_(largest)
+        for buffer, places, _ in self._reduced:
+            now, total = buffer.tensor, places[0]
+            if buffer.rule == SAME:
+                differ = (total != ~places[1]).any()
+                seen = self._differ.get(buffer.name)
+                self._differ[buffer.name] = differ if seen is None else seen | differ
+                now.copy_(total.view(now.dtype).view(now.shape))
+            elif buffer.rule in ("mean", "sum"):
+                now.add_(total.div_(self._microbatches) if buffer.rule == "mean" else total)
+            else:
+                now.copy_(total if buffer.rule == "max" else _opposite(total))
+
+    def check(self) -> None:
+        """Refuse if microbatches disagreed on a buffer; waits for the device."""
+        for name, differ in self._differ.items():
+            if differ:
+                raise Refusal(
+                    "the microbatches of a step disagree on a buffer",
+                    where=f"model, {name!r}",
+                    expected="a rule that says what becomes of several values, or one value",
+                    got=f"other values from other ones of {self._microbatches} slices of the batch",
+                    fix="set trainer.microbatches=1, or say in the module's class how they are "
+                    f"merged: `microbatch_reduction = {{{name.rpartition('.')[2]!r}: 'mean'}}` (or "
+                    "'sum', 'min', 'max')",
+                )
+
+
+def _rule(module: nn.Module, key: str, name: str, tensor: Tensor) -> str:
+    told = getattr(module, "microbatch_reduction", None)
+    if told and key in told:
+        rules = _possible(tensor.dtype)
+        if (rule := str(told[key])) in rules:
+            return rule
+        raise Refusal(
+            "there is no such rule for a buffer",
+            where=f"model, {name!r}: microbatch_reduction",
+            expected=f"for {tensor.dtype} one of {', '.join(rules)}",
+            got=repr(told[key]),
+            fix="choose one of them, or leave the buffer out and set trainer.microbatches=1",
+        )
+    if isinstance(module, _NormBase):
+        return "mean" if tensor.is_floating_point() else "max"
+    return SAME
+
+
+def _possible(dtype: torch.dtype) -> tuple[str, ...]:
+    if dtype.is_complex:
+        return RULES[:2]
+    if dtype == torch.bool:
+        return RULES[2:]
+    return RULES if dtype.is_floating_point else RULES[1:]
+
+
+def _opposite(tensor: Tensor) -> Tensor:
+    return -tensor if tensor.is_floating_point() else ~tensor
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.detach().contiguous().view(-1).view(torch.uint8)
+
+
+def _other_form(buffer: Buffer, now: Tensor | None) -> Refusal:
+    return Refusal(
+        "a buffer changed its form while a step has several microbatches",
+        where=f"model, {buffer.name!r}",
+        expected=f"{(*buffer.tensor.shape, buffer.tensor.dtype)}, as when training began",
+        got=f"{None if now is None else (*now.shape, now.dtype)}",
+        fix="set trainer.microbatches=1, or keep the buffer's shape and data type",
+    )

@@ -56,7 +56,8 @@ class Checkpoints:
         Raises Failure if the checkpoint before could not be written.
         """
         self.wait()
-        copies = {name: tensor.detach().clone().cpu() for name, tensor in tensors.items()}
+        form = torch.contiguous_format
+        copies = {name: t.detach().clone(memory_format=form).cpu() for name, t in tensors.items()}
         self._pending = self._writer.submit(self._write, State(step, copies, values), first)
 
     def wait(self) -> None:

@@ -73,6 +73,10 @@ class Evaluation:
         self._streams.set_globals("evaluation", self._purpose)
         return found, metrics_of(self._task.metrics(found, self._targets), self._task)
 
+    def outputs(self, model: torch.nn.Module) -> Any:
+        """What the model makes of the first batch, with the streams as they are."""
+        return self._outputs(model, self._read(np.arange(self._size) % self._samples))
+
     def warnings(self, model: torch.nn.Module) -> list[str]:
         """What moves predictions besides weights and row, seen on one batch: draws, or the other
         rows of the batch.

@@ -1,18 +1,22 @@
-"""Flat: a model whose weights, gradients and buffers each lie in one run of memory.
+"""Flat: a model whose weights and gradients each lie in one run of memory.
 
-The model does not notice: its parameters and buffers become views. What touches all of them
-(the optimizer, the tree, the fingerprint, clipping, a copy) becomes one operation instead of one
-per tensor: a fused AdamW step on the digits MLP takes 33 us instead of 44 (`bench/flat.py`).
+The model does not notice: its parameters become views. What touches all of them (the optimizer,
+the tree, the fingerprint, clipping, a copy) becomes one operation instead of one per tensor: a
+fused AdamW step on the digits MLP takes 33 us instead of 44 (`bench/flat.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from saigen.digest import digest_value
 from saigen.refusal import Refusal
-from saigen.training.layout import Kind, Span, lay_out
+from saigen.training.buffers import Buffer, buffers_to_reduce, slots
+from saigen.training.codec import extent, refuse_unfit
+from saigen.training.layout import NO_GROUP, Block, Kind, Span, lay_out
+from saigen.training.model_state import live
 
 
 class FlatModel:
@@ -23,122 +27,177 @@ class FlatModel:
     kind         in `values`                 in `leaf`
     ============ =========================== =========================================
     parameter    trainable weights           their gradients (`Parameter.grad`)
-    buffer       persistent float buffers    their change (see `buffers.py`)
-    counter      persistent integer buffers  their new value
+    buffer       nothing                     what is summed of buffers (`buffers.py`)
+    counter      nothing                     that of which the largest is taken
     scalar       nothing                     float64 sums: of losses, of counts, ...
     ============ =========================== =========================================
 
-    Frozen parameters and non-persistent buffers stay where they are: they are no state.
-    Parameters are taken in the order of `named_parameters`; one that several modules share is
-    taken once, under its first name.
+    Frozen parameters and all buffers stay where they are; buffers have a place in the leaf only
+    where a step has several microbatches. Parameters are taken in the order of
+    `named_parameters`; one that several modules share is taken once, under its first name.
     """
 
-    def __init__(self, model: nn.Module, *, scalars: int, multiple: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        scalars: int,
+        multiple: int,
+        microbatches: int,
+        # saigen: constant, because most optimizers treat all parameters alike
+        groups: Sequence[Sequence[Tensor]] = (),
+    ) -> None:
         """Move the model into arenas of a multiple of `multiple` bytes, with `scalars` float64
-        sums in a leaf.
+        sums in a leaf. `groups` are the optimizer's, where it makes more than one.
         """
         self.model = model
-        tensors = _state(model)
-        device = _one_device(tensors)
-        items = [(name, _kind(tensor), tensor) for name, tensor in tensors.items()]
-        self.layout = lay_out(
-            [*items, ("", "scalar", torch.empty(scalars, dtype=torch.float64))], multiple
-        )
-        self.values, self.leaf = self.layout.arena(device), self.layout.arena(device)
-        *self._spans, sums = self.layout.spans
+        _refuse_unfit(model)
+        own = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        device = _one_device(own, live(model))
+        number = dict.fromkeys(map(id, own.values()), NO_GROUP)
+        number |= {id(p): index for index, group in enumerate(groups) for p in group}
+        self._buffers = buffers_to_reduce(model) if microbatches > 1 else []
+        items: list[tuple[str, Kind, Tensor]] = [(name, "parameter", p) for name, p in own.items()]
+        items += [slot for buffer in self._buffers for slot in slots(buffer)]
+        items.append(("", "scalar", torch.empty(scalars, dtype=torch.float64)))
+        self.layout = lay_out(items, multiple, {n: number[id(p)] for n, p in own.items()})
+        self.values = self.layout.arena(device, "parameter")
+        self.leaf = self.layout.arena(device)
+        self._spans = [span for span in self.layout.spans if span.kind == "parameter"]
         for span in self._spans:
-            tensor, place = tensors[span.name], span.of(self.values)
+            tensor, place = own[span.name], span.of(self.values)
             place.copy_(tensor.detach())
             tensor.data = place
-            if span.kind == "parameter":
-                tensor.grad = span.of(self.leaf)
+            tensor.grad = span.of(self.leaf)
         self._blocks = self.layout.of_kind("parameter")
-        self.weights = [block.of(self.values) for block in self._blocks]
-        self.gradients = [block.of(self.leaf) for block in self._blocks]
-        self.scalars = sums.of(self.leaf)
+        # as real numbers, which is how all but the optimizer looks at complex ones
+        self.weights = [_real(block.of(self.values)) for block in self._blocks]
+        self.gradients = [_real(block.of(self.leaf)) for block in self._blocks]
+        self.scalars = self.layout.spans[-1].of(self.leaf)
         named = [(span.name, str(span.dtype), span.shape) for span in self._spans]
         # saigen: constant, because a salt has 64 bits
         self.salt = int(digest_value(named)[:16], 16)  # of names, data types and shapes
+        self._names = _names(model)
 
     def parameters(self) -> list[tuple[str, Tensor, Tensor]]:
         """Each parameter's name, and the bytes of its weights and of its gradient, (bytes,)."""
-        spans = [span for span in self._spans if span.kind == "parameter"]
-        places = [(span.name, slice(span.start, span.stop)) for span in spans]
+        places = [(span.name, slice(span.start, span.stop)) for span in self._spans]
         return [(name, self.values[place], self.leaf[place]) for name, place in places]
+
+    def reduced_buffers(self) -> list[tuple[Buffer, list[Tensor]]]:
+        """The buffers that a step's microbatches are merged into, and their places in the leaf."""
+        spans = iter(s for k in ("buffer", "counter") for s in self.layout.spans if s.kind == k)
+        places: dict[str, list[Tensor]] = {}
+        for span in spans:
+            places.setdefault(span.name, []).append(span.of(self.leaf))
+        return [(buffer, places[buffer.name]) for buffer in self._buffers]
 
     def held(self, *, one_tensor: bool) -> dict[str, nn.Parameter]:
         """Return what the optimizer shall hold, by name.
 
-        With `one_tensor`, one flat Parameter per data type: right for every optimizer that
-        treats elements alike (SGD, Adam, Lion, ...), and the fastest. Without, the model's own
+        With `one_tensor`, one flat Parameter per group and data type: right for every optimizer
+        that treats elements alike (SGD, Adam, Lion, ...), and the fastest. Without, the model's own
         parameters: for those that look at rows, columns or norms (LARS, Shampoo, Muon, ...).
         The choice belongs to the recipe: torch's fused CPU kernels round the last elements of a
         tensor differently from the others, so the two differ by an ulp here and there.
         """
         if not one_tensor:
             own = dict(self.model.named_parameters())
-            return {span.name: own[span.name] for span in self._spans if span.kind == "parameter"}
+            return {span.name: own[span.name] for span in self._spans}
         runs = {}
-        for block, weights, gradients in zip(
-            self._blocks, self.weights, self.gradients, strict=True
-        ):
-            run = runs[f"all.{str(block.dtype).removeprefix('torch.')}"] = nn.Parameter(weights)
-            run.grad = gradients
+        for name, block in self._runs().items():
+            run = runs[name] = nn.Parameter(block.of(self.values))
+            run.grad = block.of(self.leaf)
         return runs
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return every persistent tensor by name, frozen ones too, one name for shared ones.
+    def names_of_group(self, group: int) -> list[str]:
+        """The names of the flat tensors of one of the optimizer's groups."""
+        return [name for name, block in self._runs().items() if block.group == group]
 
-        They are the model's own memory, detached: clone what must outlive the next step.
-        """
-        seen: dict[int, str] = {}
-        named: dict[str, Tensor] = {}
-        for name, tensor in self.model.state_dict(keep_vars=True).items():
-            if seen.setdefault(id(tensor), name) == name:
-                named[name] = tensor.detach()
-        return named
-
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy saved tensors into place: those of a model of the same form."""
-        for name, tensor in self.tensors().items():
-            assert tensor.shape == tensors[name].shape
-            tensor.copy_(tensors[name])
+    def _runs(self) -> dict[str, Block]:
+        several = len({block.group for block in self._blocks}) > 1
+        head = {b: f"group{'_none' if b.group == NO_GROUP else b.group}" for b in self._blocks}
+        return {
+            f"{head[b] if several else 'all'}.{str(b.dtype).removeprefix('torch.')}": b
+            for b in self._blocks
+        }
 
     def check(self) -> None:
-        """Refuse if a tensor has left its place, where the arenas would miss it (1 us each)."""
-        now = _state(self.model)
+        """Refuse if a parameter has left its place, where the arenas would miss it (1 us each), or
+        if the model has other parts than it had.
+        """
+        now = dict(self.model.named_parameters())
         for span in self._spans:
             tensor = now.get(span.name)
-            if tensor is None or tensor.data_ptr() != self.values.data_ptr() + span.start:
+            if tensor is None or _elsewhere(tensor, self.values, span):
                 raise _moved(span, "values", "change it in place (`copy_`, `add_`)")
-            if span.kind == "parameter" and (
-                tensor.grad is None or tensor.grad.data_ptr() != self.leaf.data_ptr() + span.start
-            ):
+            if tensor.grad is None or _elsewhere(tensor.grad, self.leaf, span):
                 raise _moved(span, "gradient", "zero gradients in place, not to None")
+        if other := sorted(_names(self.model) ^ self._names):
+            raise Refusal(
+                "the model changed its parts while it trained",
+                where=f"model, {other[0].rpartition(' ')[2]!r}",
+                expected="the parameters and persistent buffers that it began with, trainable or "
+                "frozen as they were",
+                got=", ".join(other),
+                fix="make all of them in the constructor; to thaw a part, train it in a run of its "
+                "own",
+            )
 
 
-def _state(model: nn.Module) -> dict[str, Tensor]:
-    """The trainable parameters, then the buffers that a checkpoint holds; a shared one once."""
-    saved = model.state_dict(keep_vars=True).keys()
-    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    return trainable | {name: buffer for name, buffer in model.named_buffers() if name in saved}
+def _names(model: nn.Module) -> frozenset[str]:
+    """What must not change about the model's parts: names, and which are trainable."""
+    parameters = {
+        f"{'trainable' if p.requires_grad else 'frozen'} {name}"
+        for name, p in model.named_parameters()
+    }
+    persistent = {
+        f"buffer {f'{prefix}.{name}'.lstrip('.')}"
+        for prefix, module in model.named_modules()
+        for name in module._buffers
+        if name not in module._non_persistent_buffers_set
+    }
+    return frozenset(parameters | persistent)
 
 
-def _kind(tensor: Tensor) -> Kind:
-    if isinstance(tensor, nn.Parameter):
-        return "parameter"
-    return "buffer" if tensor.is_floating_point() else "counter"
+def _elsewhere(tensor: Tensor, arena: Tensor, span: Span) -> bool:
+    return tensor.numel() > 0 and tensor.data_ptr() != arena.data_ptr() + span.start
 
 
-def _one_device(tensors: Mapping[str, Tensor]) -> torch.device:
-    devices = {tensor.device for tensor in tensors.values()}
-    if len(devices) == 1:
+def _real(block: Tensor) -> Tensor:
+    return torch.view_as_real(block).view(-1) if block.is_complex() else block
+
+
+def _refuse_unfit(model: nn.Module) -> None:
+    """Raise Refusal if a tensor is not a plain one, or shares a part of another one's memory."""
+    occupied: list[tuple[int, int, str, int]] = []
+    for name, tensor in live(model).items():
+        if tensor is None:
+            continue
+        refuse_unfit(f"model, {name!r}", tensor)
+        if tensor.numel():
+            occupied.append((*extent(tensor), name, id(tensor)))
+    occupied.sort()
+    for (_, stop, name, one), (start, _, other, two) in pairwise(occupied):
+        if start < stop and one != two:
+            raise Refusal(
+                "two tensors of the model share memory without being one",
+                where=f"model, {name!r} and {other!r}",
+                expected="one Parameter or buffer in both places, or memory of their own",
+                got="different tensors over the same memory, which would be torn apart",
+                fix="assign the Parameter itself (`self.out.weight = self.embed.weight`), or clone",
+            )
+
+
+def _one_device(own: Mapping[str, Tensor], every: Mapping[str, Tensor | None]) -> torch.device:
+    devices = {tensor.device for tensor in every.values() if tensor is not None}
+    if len(devices) == 1 and own:
         return devices.pop()
     raise Refusal(
-        "the model's weights are not on one device",
+        "the model's weights are not on one device" if own else "the model has nothing to train",
         where="model",
         expected="at least one trainable parameter, everything on one device",
-        got=", ".join(sorted(map(str, devices))) or "no trainable parameter and no buffer",
+        got=", ".join(sorted(map(str, devices))) if own else "no trainable parameter",
         fix="move the whole model to one device; unfreeze something",
     )
 

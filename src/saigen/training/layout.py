@@ -1,11 +1,11 @@
 """Layout: where in one run of bytes each of many tensors lies.
 
 Every tensor starts on a cache line (64 bytes), so that a vectorized kernel meets the same
-alignment whatever was laid out before it. Tensors of one kind and data type lie next to each
-other and make a block: one typed tensor, padding included, which is zero and stays zero.
+alignment whatever was laid out before it. Tensors of one kind, group and data type lie next to
+each other and make a block: one typed tensor, padding included, which is zero and stays zero.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal, TypeAlias, get_args
@@ -15,6 +15,8 @@ from torch import Tensor
 
 # saigen: constant, because that is how wide the memory of the processors is
 LINE = 64  # bytes: a cache line, and the widest vector register
+
+NO_GROUP = -1
 
 Kind: TypeAlias = Literal["parameter", "buffer", "counter", "scalar"]  # in the order of the bytes
 
@@ -30,6 +32,7 @@ class Span:
     stride: tuple[int, ...]
     start: int
     stop: int
+    group: int
 
     def of(self, arena: Tensor) -> Tensor:
         """Look at the tensor in an arena, with its own shape and strides."""
@@ -38,12 +41,13 @@ class Span:
 
 @dataclass(frozen=True)
 class Block:
-    """Bytes start..stop-1, all of one kind and data type."""
+    """Bytes start..stop-1, all of one kind, group and data type."""
 
     kind: Kind
     dtype: torch.dtype
     start: int
     stop: int
+    group: int
 
     def of(self, arena: Tensor) -> Tensor:
         """Look at the block in an arena as one tensor, (elements,)."""
@@ -54,7 +58,7 @@ class Block:
         first, last = max(start, self.start), min(stop, self.stop)
         if first >= last:
             return None
-        return Block(self.kind, self.dtype, first - start, last - start)
+        return Block(self.kind, self.dtype, first - start, last - start, self.group)
 
 
 @dataclass(frozen=True)
@@ -65,34 +69,48 @@ class Layout:
     blocks: tuple[Block, ...]
     size: int
 
-    def arena(self, device: torch.device) -> Tensor:
-        """Make an arena of zeros, (size,) uint8."""
-        return torch.zeros(self.size, dtype=torch.uint8, device=device)
+    def arena(self, device: torch.device, *kinds: Kind) -> Tensor:
+        """Make an arena of zeros, as long as these kinds need, or whole: (bytes,) uint8."""
+        stops = [block.stop for block in self.of_kind(*kinds)]
+        # saigen: constant, because nothing needs no room
+        size = max(stops, default=0) if kinds else self.size
+        return torch.zeros(size, dtype=torch.uint8, device=device)
 
     def of_kind(self, *kinds: Kind) -> tuple[Block, ...]:
         """Return the blocks of these kinds."""
         return tuple(block for block in self.blocks if block.kind in kinds)
 
 
-def lay_out(tensors: Sequence[tuple[str, Kind, Tensor]], multiple: int) -> Layout:
-    """Give every tensor a place: by kind, then by data type in the order in which those first
-    appear, then in the given order. `size` becomes a multiple of `multiple`.
+def lay_out(
+    tensors: Sequence[tuple[str, Kind, Tensor]], multiple: int, groups: Mapping[str, int]
+) -> Layout:
+    """Give every tensor a place: by kind, then by group (of each parameter), then by data
+    type in the order in which those first appear, then in the given order. `size` becomes a
+    multiple of `multiple`.
     """
     kinds, dtypes = get_args(Kind), list(dict.fromkeys(t.dtype for _, _, t in tensors))
     spans: list[Span] = []
     at = 0
-    for name, kind, t in sorted(
-        tensors, key=lambda item: (kinds.index(item[1]), dtypes.index(item[2].dtype))
-    ):
+
+    def group_of(name: str, kind: Kind) -> int:
+        return groups[name] if kind == "parameter" else NO_GROUP
+
+    def order(item: tuple[str, Kind, Tensor]) -> tuple[int, int, int]:
+        name, kind, tensor = item
+        return kinds.index(kind), group_of(name, kind), dtypes.index(tensor.dtype)
+
+    for name, kind, t in sorted(tensors, key=order):
         # kernels, and so bits, may depend on strides: those of a dense tensor are kept
         stride = torch.empty_like(t).stride()
         stop = at + _up(t.numel() * t.itemsize, LINE)
-        spans.append(Span(name, kind, t.dtype, tuple(t.shape), stride, at, stop))
+        group = group_of(name, kind)
+        spans.append(Span(name, kind, t.dtype, tuple(t.shape), stride, at, stop, group))
         at = stop
     blocks = []
-    for (kind, dtype), members in groupby(spans, lambda span: (span.kind, span.dtype)):
+    for (kind, group, dtype), members in groupby(spans, lambda s: (s.kind, s.group, s.dtype)):
         run = list(members)
-        blocks.append(Block(kind, dtype, run[0].start, run[-1].stop))
+        if run[-1].stop > run[0].start:
+            blocks.append(Block(kind, dtype, run[0].start, run[-1].stop, group))
     return Layout(tuple(spans), tuple(blocks), _up(at, multiple))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from saigen.digest import digest_bytes
-from saigen.recipe.callables.callees import function, instantiate
+from saigen.recipe.callables.callees import function
 from saigen.recipe.schema import Config, Trainer
 from saigen.refusal import Refusal
 from saigen.training.build import build_dataset, build_model, build_task
@@ -27,7 +27,9 @@ from saigen.training.history import History
 from saigen.training.interruption import InterruptedAtCheckpoint, sigterm_noted
 from saigen.training.leaks import GlobalsWatch
 from saigen.training.loading import Loader, Place, to_device
+from saigen.training.model_state import exported, materialize, weights_bytes
 from saigen.training.nondeterminism import explain
+from saigen.training.optimizer import Rates, failed_step, lay_flat
 from saigen.training.order import Order
 from saigen.training.overlapped import OverlappedReduction
 from saigen.training.prepared import Prepared
@@ -81,14 +83,11 @@ def train(
 
     # -- The model, from the `init` stream ------------------------------------------------------
     model = build_model(config, streams).to(device)
-    # saigen: constant, because three sums ride along, in whole cache lines
-    flat = FlatModel(model, scalars=3, multiple=group.world * 64)
-    initial_weights = _digest(flat)
-    held = flat.held(one_tensor=trainer.parameter_layout == "flat")
-    optimizer: torch.optim.Optimizer = instantiate(config.optimizer, params=list(held.values()))
+    materialize(model, lambda: validation.outputs(model), streams)
+    flat, optimizer, held = lay_flat(model, config, world=group.world)
+    initial_weights = _digest(model)
     optimizer_step = bare_step(optimizer)
-    rate = float(optimizer.param_groups[0]["lr"])
-    multiplier = function(config.scheduler)
+    rates, multiplier = Rates(optimizer), function(config.scheduler)
     selection = Selection(trainer)
     state = RunState(flat, optimizer, held, selection)
     sums, clipping = Sums(flat.scalars), Clipping(flat.gradients, trainer.clip_gradient_norm)
@@ -154,13 +153,18 @@ def train(
 
             with torch.no_grad():
                 clipping.mean_and_clip(sums.terms)
-                learning_rate = rate * multiplier(step, total_steps)
-                optimizer.param_groups[0]["lr"] = learning_rate
-                optimizer_step()
+                learning_rate = rates.set(multiplier(step, total_steps))
+                try:
+                    optimizer_step()
+                except Exception as error:
+                    raise failed_step(optimizer, error, first=step == first) from error
             if trace:
                 trace.add(step, drawn[0], optimizer)
             drawn.popleft()
             done += 1
+            if step == first:  # what no checkpoint could hold is said at once
+                _check(flat, reduction, rates)
+                state.export()
 
             # -- What only some steps need: a look, a validation, a checkpoint ------------------
             at_end = done == total_steps
@@ -175,7 +179,7 @@ def train(
                 watch.check()
                 metrics = group.share(validation.measure(model)[1])  # one rank's, for all decide
                 watch.arm()
-                save |= selection.offer(done, metrics, flat.tensors())
+                save |= selection.offer(done, metrics, exported(model))
                 value = metrics[trainer.monitor]
                 progress.metric(trainer.monitor, value)
                 stop = selection.should_stop()
@@ -186,7 +190,7 @@ def train(
             interrupted = sums.asked_to_stop and not at_end
             stop |= interrupted
             if save or stop:
-                flat.check()
+                _check(flat, reduction, rates)
                 held_here = str(weights.read(signs=True))
                 group.refuse_unless_same("weights", {f"step {done}": held_here})
             if checkpoints and history and trace and (save or stop):
@@ -202,9 +206,9 @@ def train(
     progress.close()
     if interrupted:
         raise InterruptedAtCheckpoint(done)
-    kept = selection.tensors if trainer.keep_weights == "best" else flat.tensors()
+    kept = selection.tensors if trainer.keep_weights == "best" else exported(model)
     return Trained(
-        tensors={name: tensor.detach().cpu().clone() for name, tensor in kept.items()},
+        tensors=kept,
         initial_weights=initial_weights,
         best_step=selection.step if trainer.keep_weights == "best" else done,
         trace=trace.close() if trace else {},
@@ -263,8 +267,13 @@ def _again(task: Task, model: torch.nn.Module, batch: Any) -> None:
     task.loss(task.forward(model, batch), batch)[0].backward()  # type: ignore[no-untyped-call]
 
 
-def _digest(flat: FlatModel) -> str:
-    """SHA-256 of all weights, as safetensors would write them."""
-    from safetensors.torch import save
+def _check(flat: FlatModel, reduction: Reduction | OverlappedReduction, rates: Rates) -> None:
+    """Refuse what a step must not do to model and optimizer; waits for the device."""
+    flat.check()
+    reduction.check()
+    rates.check()
 
-    return digest_bytes(save({name: t.cpu().clone() for name, t in flat.tensors().items()}))
+
+def _digest(model: torch.nn.Module) -> str:
+    """SHA-256 of all weights, as safetensors would write them."""
+    return digest_bytes(weights_bytes(exported(model)))

@@ -47,11 +47,10 @@ class Reduction:
         assert group.world <= microbatches
         assert flat.layout.size % (64 * group.world) == 0
         self.mine = share(microbatches, group.rank, group.world)
-        self._microbatches = microbatches
         self.model = flat.model
         self._leaf = flat.leaf
         self._blocks = flat.layout.blocks
-        self._buffers = StepBuffers(flat)
+        self._buffers = StepBuffers(flat.reduced_buffers(), microbatches)
         self._free: list[Tensor] = []
         self._tree = Accumulator[Tensor](microbatches, self._add)
         self._at_last = False
@@ -89,7 +88,11 @@ class Reduction:
         if self._exchange is not None:
             self._exchange.total(sums, self._leaf)
         self._free += [value for value in sums if value is not self._leaf]
-        self._buffers.end_step(self._microbatches)
+        self._buffers.end_step()
+
+    def check(self) -> None:
+        """Refuse what could not be merged; waits for the device."""
+        self._buffers.check()
 
     def _add(self, left: Tensor, right: Tensor) -> Tensor:
         """Add into the leaf at the last microbatch and into the left sum before it; which one

@@ -3,17 +3,20 @@ without pickle, and how it is put back. No generator state: what is random is a 
 step.
 """
 
+import inspect
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from functools import cache
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from saigen.refusal import Refusal
+from saigen.training.codec import Decoder, Encoder
 from saigen.training.flat import FlatModel
+from saigen.training.model_state import extra, live, restore_live
 from saigen.training.selection import Selection
 
-Number: TypeAlias = int | float | bool | None
+Tensors = dict[str, Tensor]
 
 
 class RunState:
@@ -31,66 +34,107 @@ class RunState:
         self._flat, self._optimizer, self._names = flat, optimizer, names
         self._selection = selection
 
-    def export(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def export(self) -> tuple[Tensors, dict[str, Any]]:
         """Tensors, which are the run's own memory, and values."""
-        tensors = {f"model.{name}": tensor for name, tensor in self._flat.tensors().items()}
+        tensors, model = export_model(self._flat.model)
         tensors |= {f"best.{name}": t for name, t in self._selection.tensors.items()}
-        state, numbers = export_state(self._optimizer, self._names)
-        tensors |= {f"optimizer.{name}": tensor for name, tensor in state.items()}
-        return tensors, {"optimizer": numbers, "selection": self._selection.values()}
+        state, optimizer = export_optimizer(self._optimizer, self._known(), self._flat.leaf)
+        values = {"model": model, "optimizer": optimizer, "selection": self._selection.values()}
+        return tensors | state, values
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """The inverse of `export`."""
+        best = {n.removeprefix("best."): t for n, t in tensors.items() if n.startswith("best.")}
+        import_model(self._flat.model, tensors, values["model"])
+        import_optimizer(self._optimizer, self._known(), tensors, values["optimizer"])
+        self._selection.restore(values["selection"], best)
 
-        def part(head: str) -> dict[str, Tensor]:
-            return {n.removeprefix(head): t for n, t in tensors.items() if n.startswith(head)}
-
-        self._flat.load(part("model."))
-        import_state(self._optimizer, self._names, part("optimizer."), values["optimizer"])
-        self._selection.restore(values["selection"], part("best."))
-
-
-def export_state(
-    optimizer: torch.optim.Optimizer, names: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], dict[str, Number]]:
-    """Return the state of every named parameter as ``{"name.key": tensor}`` and numbers alike."""
-    tensors: dict[str, Tensor] = {}
-    numbers: dict[str, Number] = {}
-    for name, parameter in names.items():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            if isinstance(value, Tensor):
-                tensors[f"{name}.{key}"] = value.detach()
-            elif value is None or isinstance(value, int | float):
-                numbers[f"{name}.{key}"] = value
-            else:
-                raise Refusal(
-                    "this optimizer keeps state that a checkpoint cannot hold",
-                    where=f"{type(optimizer).__name__}, {name}.{key}",
-                    expected="tensors and numbers",
-                    got=type(value).__name__,
-                    fix="choose an optimizer whose state is tensors and numbers",
-                )
-    return tensors, numbers
+    def _known(self) -> dict[str, Tensor]:
+        return dict(self._flat.model.named_parameters()) | dict(self._names)
 
 
-def import_state(
+def export_model(model: nn.Module) -> tuple[Tensors, Any]:
+    """Parameters, all buffers and extra state of a model, as tensors by name and forms."""
+    encoder = Encoder({})
+    forms = {name: encoder.encode(t, f"model.{name}") for name, t in live(model).items()}
+    more = {n: encoder.encode(m.get_extra_state(), f"extra.{n}") for n, m in extra(model).items()}
+    return encoder.tensors, {"tensors": forms, "extra": more}
+
+
+def import_model(model: nn.Module, tensors: Mapping[str, Tensor], values: Any) -> None:
+    """Put an exported model state back, to the bit, into a model of the same form."""
+    now = live(model)
+    decoder = Decoder(tensors, {}, _device(now))
+    with torch.no_grad():
+        forms = values["tensors"]
+        restore_live(model, {n: decoder.decode(form, now.get(n)) for n, form in forms.items()})
+        for name, module in extra(model).items():
+            module.set_extra_state(decoder.decode(values["extra"][name]))
+
+
+def export_optimizer(
+    optimizer: torch.optim.Optimizer, known: Mapping[str, Tensor], gradients: Tensor
+) -> tuple[Tensors, Any]:
+    """State, parameter groups and what else the optimizer keeps, as tensors by name and a form.
+
+    `known` are the parameters, and `gradients` is memory that the next step overwrites.
+    """
+    encoder = Encoder(known)
+    encoder.occupy(gradients, "the gradients")
+    return encoder.tensors, encoder.encode(kept(optimizer), "optimizer")
+
+
+def import_optimizer(
     optimizer: torch.optim.Optimizer,
-    names: Mapping[str, Tensor],
+    known: Mapping[str, Tensor],
     tensors: Mapping[str, Tensor],
-    numbers: Mapping[str, Number],
+    form: Any,
 ) -> None:
-    """Put exported state back, to the bit, with clones of the tensors.
+    """Put an exported state back, to the bit, with clones of the tensors.
 
     Not through `load_state_dict`, which casts state to the parameter's type.
     """
-    states: dict[str, dict[str, Any]] = {name: {} for name in names}
-    # Adam's `step` lives on the host, except where the kernel itself reads it.
-    on_device = any(g.get("fused") or g.get("capturable") for g in optimizer.param_groups)
-    for full, value in {**tensors, **numbers}.items():
-        name, _, key = full.rpartition(".")
-        states[name][key] = value
-        if isinstance(value, Tensor):
-            device = names[name].device if value.dim() or on_device else torch.device("cpu")
-            states[name][key] = value.to(device, copy=True)
-    for name, parameter in names.items():
-        optimizer.state[parameter] = states[name]
+    now = kept(optimizer)
+    decoded = Decoder(tensors, known, _device(known)).decode(form, now)
+    for owner, attributes in zip(_owners(optimizer), decoded, strict=True):
+        vars(owner).update(attributes)
+
+
+def kept(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """What an optimizer, and each optimizer inside it, keeps: state, groups, and attributes of its
+    own other than functions, classes and modules.
+    """
+    return [
+        {
+            name: value
+            for name, value in vars(owner).items()
+            if name not in _torch_s_own() and not _constant(value)
+        }
+        for owner in _owners(optimizer)
+    ]
+
+
+def _owners(optimizer: torch.optim.Optimizer) -> list[torch.optim.Optimizer]:
+    """The optimizer, and those that are attributes of it."""
+    owners = [optimizer]
+    for owner in owners:
+        inner = (v for v in vars(owner).values() if isinstance(v, torch.optim.Optimizer))
+        owners += [one for one in inner if all(one is not other for other in owners)]
+    return owners
+
+
+def _constant(value: Any) -> bool:
+    constant = callable(value) or inspect.ismodule(value) or isinstance(value, nn.Module)
+    return constant or isinstance(value, torch.optim.Optimizer)
+
+
+@cache
+def _torch_s_own() -> frozenset[str]:
+    """The attributes that torch gives every optimizer and that training does not change."""
+    # saigen: constant, because any optimizer will do
+    plain = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    return frozenset(vars(plain)) - {"state", "param_groups"} | {"_opt_called", "_step_count"}
+
+
+def _device(tensors: Mapping[str, Tensor | None]) -> torch.device:
+    return next(tensor.device for tensor in tensors.values() if tensor is not None)

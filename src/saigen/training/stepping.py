@@ -8,12 +8,30 @@ import inspect
 from collections.abc import Callable
 
 import torch
+from torch.optim import optimizer as module
 
 
 def bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
-    """The step of an optimizer, to be called without gradients enabled. Step hooks do not run."""
-    step = inspect.unwrap(type(optimizer).step)
+    """The step of an optimizer, to be called without gradients enabled.
+
+    Only torch's own wrappers are left out, and only where no hook and no other step was put on
+    the optimizer.
+    """
+    own = type(optimizer).step
+    if hooked(optimizer):
+        hooked_step: Callable[[], None] = optimizer.step
+        return hooked_step
+    # torch's own classes carry two wrappers, a project's class the one that every class gets
+    whole = type(optimizer).__module__.startswith("torch.optim.")
+    step = inspect.unwrap(own) if whole else vars(own)["__wrapped__"]
     return lambda: step(optimizer)
+
+
+def hooked(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether somebody put a step or a hook of its own on the optimizer."""
+    hooks = optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks
+    everywhere = module._global_optimizer_pre_hooks, module._global_optimizer_post_hooks
+    return "step" in vars(optimizer) or any((*hooks, *everywhere))
 
 
 def leave_the_compiler_out() -> None:

@@ -17,6 +17,7 @@ from saigen.digest import digest_file
 from saigen.refusal import Failure
 from saigen.training.fingerprint import Fingerprint
 from saigen.training.flat import FlatModel
+from saigen.training.optimizer_trace import OptimizerTrace
 from saigen.training.sums import Sums, finite
 from saigen.training.tensor_trace import TensorTrace
 from saigen.training.trace_file import HEADER_BYTES, NAME, ROW, SCHEMA, read_trace
@@ -47,7 +48,8 @@ class Trace:
         self.path = run / NAME
         self._gradients = Fingerprint(flat.gradients, salt=flat.salt)
         self._weights = Fingerprint(flat.weights, salt=flat.salt)
-        self._state: list[Fingerprint] = []
+        self._weights_on = flat.values.device
+        self._state: OptimizerTrace | None = None
         self._sums, self._size = sums, flush_steps
         self._in_depth = TensorTrace(run, flat, resumed_at=resumed_at) if in_depth else None
         self._rows: list[tuple[int, int, Any, list[Any]]] = []  # numbers, or tensors on a device
@@ -61,13 +63,15 @@ class Trace:
         """
         if self._in_depth:
             self._in_depth.add(step)
+        if self._state is None:
+            self._state = OptimizerTrace(optimizer, self._weights_on)
         if not self._rows:
-            self._state = _state(optimizer)  # anew: an optimizer may put other tensors there
+            self._state.look()
         ids = int.from_bytes(hashlib.blake2b(samples.data, digest_size=8).digest(), "little")
         odd = bool(step % 2)
         parts = [(self._gradients, not odd), (self._weights, odd)]
-        if self._state:
-            parts.append((self._state[step % len(self._state)], False))
+        if kind := self._state.fingerprint(step):
+            parts.append((kind, False))
         if self._sums.on_host:
             found = [fingerprint.read(signs=signs) for fingerprint, signs in parts]
             self._rows.append((step, ids, self._sums.loss, found))
@@ -135,17 +139,3 @@ def _cut(path: Path, steps: int) -> bytes:
     chain: bytes = rows["chain"][steps - 1].tobytes()
     os.truncate(path, HEADER_BYTES + steps * ROW.itemsize)
     return chain
-
-
-def _state(optimizer: torch.optim.Optimizer) -> list[Fingerprint]:
-    """Of each kind of state (exp_avg, ...) one fingerprint, of its tensors of whole words, in the
-    order of the optimizer's parameters.
-    """
-    kinds: dict[str, list[torch.Tensor]] = {}
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            for kind, value in optimizer.state.get(parameter, {}).items():
-                # saigen: constant, because a word has 8 bytes
-                if torch.is_tensor(value) and value.numel() * value.itemsize % 8 == 0:
-                    kinds.setdefault(kind, []).append(value)
-    return [Fingerprint(kinds[kind]) for kind in sorted(kinds)]
