@@ -151,3 +151,46 @@ def test_an_object_that_left_the_remote_is_named_before_anything_is_made(
     assert f"missing: {lost} (md5 {md5})" in told
     assert not (b.root / "runs").exists()
     assert not (b.root / "model").exists()
+
+
+def test_every_run_after_the_first_published_one_is_made_again(a, b):
+    """The commit holds a dvc.lock, with the params.yaml of the run before."""
+    edit(b, "conf/trainer/default.yaml", "max_epochs: 2 ", "max_epochs: 1 ")
+    do(b, "dvc", "pull", "-q")
+    do(b, "dvc", "repro")
+    do(b, "git", "add", "-A")
+    do(b, "git", "commit", "-qm", "Train again")
+    do(b, "dvc", "push", "-q")
+    second = clone(b, b.root.parent / "second")
+    assert second.saigen("rerun").startswith("identical: ")  # what was published
+    assert published(b)["run"] in second.saigen("show")
+    # with overrides, over a commit with staged, changed, removed and untracked files
+    edit(b, "src/project/task.py", "total, len(outputs)", "2 * total, len(outputs)")
+    (b.root / "src/project/staged.py").write_text('"""Staged."""\n')
+    do(b, "git", "add", "src/project/staged.py")
+    (b.root / "src/project/staged.py").write_text('"""Staged, then changed."""\n')
+    (b.root / "src/project/late.py").write_text('"""Untracked."""\n')
+    do(b, "git", "rm", "-q", "src/project/extra.py")
+    b.saigen("train", "optimizer.lr=0.01", "trainer.max_steps=3", "hardware.loader_workers=1")
+    run = b.root / "runs" / json.loads(b.saigen("show", "last", "--json"))["run"]
+    told = second.saigen("rerun", str(run))
+    assert told.startswith("identical: ")
+    newest = json.loads(second.saigen("show", "last", "--json"))
+    overrides = newest["circumstances"]["overrides"]
+    assert overrides == json.loads((run / "record.json").read_text())["circumstances"]["overrides"]
+    assert second.saigen("audit").splitlines()[-1].startswith("intact")
+    b.saigen("train", "trainer.max_steps=3")
+    done = b.run("python", "-m", "saigen", "diff", "--confirm", "--json", "last~1", "last")
+    trials = json.loads(done.stdout)["trials"]
+    assert [(t["suspect"], t["result"]) for t in trials] == [("config optimizer.lr", "confirmed")]
+
+
+def test_a_run_of_another_folder_home_and_user_environment_is_made_again(a, b, tmp_path):
+    """As a container's /workspace with a home of its own."""
+    there = clone(a, tmp_path / "workspace")
+    container = {"HOME": "/nonexistent", "LOGNAME": "nobody", "TMPDIR": "/var/tmp"}
+    for verb in (["prepare"], ["train", "trainer.max_steps=3"]):
+        do(there, "dvc", "pull", "-q", "data.dvc")
+        there.saigen(*verb, env=container)
+    (run,) = (there.root / "runs").glob("*-1")
+    assert b.saigen("rerun", str(run)).startswith("identical: ")

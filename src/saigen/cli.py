@@ -113,11 +113,13 @@ def _answer(chosen: _Chosen, found: Any, text: str, *, good: bool = True) -> int
 
 
 def _composition(chosen: _Chosen) -> "Composition":
-    from saigen.recipe.composer import stage
+    from saigen.recipe.composer import handover, stage
     from saigen.recipe.composer.compose import compose
 
     _refuse_ignored(chosen)
-    return stage.composed(ROOT) if chosen.stage else compose(tuple(chosen.overrides))
+    return handover.take(
+        lambda: stage.composed(ROOT) if chosen.stage else compose(tuple(chosen.overrides))
+    )
 
 
 def _refuse_ignored(chosen: _Chosen) -> None:
@@ -135,6 +137,7 @@ def _refuse_ignored(chosen: _Chosen) -> None:
 
 def _compose(chosen: _Chosen) -> None:
     from saigen.recipe.composer import stage
+    from saigen.recipe.composer.compose import compose
 
     _refuse_ignored(chosen)
     if chosen.stage:
@@ -147,7 +150,7 @@ def _compose(chosen: _Chosen) -> None:
         told = explain(chosen.explain, tuple(chosen.overrides))
         _answer(chosen, told, str(told))
     else:
-        found = _composition(chosen)
+        found = compose(tuple(chosen.overrides))
         print(json.dumps(found.values, indent=2) if chosen.json else found.yaml.rstrip("\n"))
 
 
@@ -180,14 +183,15 @@ def _train(chosen: _Chosen) -> int | None:
 
         sweep(chosen.overrides, ROOT)
         return None
-    composition = ranks.as_launched(handover.take(lambda: _composition(chosen)))
+    composition = ranks.as_launched(_composition(chosen))
     hardware = composition.config.hardware
     if settings.must_start_again(composition.config):
-        handover.give(composition)
+        handover.give(composition.values, composition.overrides)
         settings.start_again(composition.config)
     if hardware.processes > 1 and not ranks.is_rank():
         command = [sys.executable, *sys.orig_argv[1:]]
-        return processes.launch(hardware.processes, command, handover.give(composition))
+        given = handover.give(composition.values, composition.overrides)
+        return processes.launch(hardware.processes, command, given)
 
     from saigen import stages
 

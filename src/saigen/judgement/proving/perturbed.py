@@ -30,9 +30,14 @@ def main(plan: dict[str, Any]) -> int:
 
         watch(operations[0], Path(operations[1]), Path())
     from saigen.cli import main as saigen
+    from saigen.recipe.composer import handover
+    from saigen.training.ranks import is_rank
 
-    # a rank that `train` started comes here too, to train and nothing else
-    for verb in plan["verbs"][-1:] if "RANK" in os.environ else plan["verbs"]:
+    for verb in plan["verbs"]:
+        if is_rank() and verb[0] != "train":
+            continue  # a rank that `train` started comes here too
+        if values := plan.get("composed"):
+            handover.give(values, ())
         if code := saigen(verb):
             return code
     return 0

@@ -9,10 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from saigen.judgement.run import Run
-from saigen.recipe.composer.compose import Composition, read_composed
+from saigen.recipe.composer.compose import Composition, typed
 from saigen.records.runs import RUNS, all_runs
 from saigen.refusal import Refusal
 from saigen.training.settings import environment_of
@@ -76,11 +74,10 @@ class Workplace:
         plan: Mapping[str, Any] | None = None,
     ) -> tuple[int, str]:
         """Prepare, train and evaluate under a whole config; the exit code, and what was printed."""
-        (self.root / "params.yaml").write_text(yaml.safe_dump(dict(values), sort_keys=False))
-        composition = read_composed(self.root / "params.yaml")
-        verbs = [["prepare", "--stage"], ["train", "--stage"], ["evaluate", "last"]]
+        composition = typed(dict(values), (), "the run's record")
+        given = {"verbs": [["prepare"], ["train"]], "composed": composition.values}
         log = self.root.parent / f"{self.root.name}.log"
-        code = self.run(composition, {**(plan or {}), "verbs": verbs}, environment, log=log)
+        code = self.run(composition, {**(plan or {}), **given}, environment, log=log)
         return code, " ".join(log.read_text(encoding="utf-8", errors="replace").split())
 
     def run_folder(self) -> Path | None:

@@ -14,6 +14,7 @@ from saigen.judgement.remaking.installing import interpreter
 from saigen.judgement.remaking.worktree import bring_data, commit_of, lay_out, worktree
 from saigen.judgement.run import Run
 from saigen.recipe.code import git
+from saigen.recipe.composer import handover
 from saigen.records.circumstances import UNCOMMITTED
 from saigen.records.kept import FOLDER as KEPT
 from saigen.records.ledger import complete
@@ -35,14 +36,14 @@ def rerun(run: Run, root: Path, say: Say, *, install: bool = True) -> tuple[Diff
         source = _with_uncommitted(run, root, Path(scratch))
         commit = commit_of(source)
         with worktree(root, commit) as project:
-            lay_out(source, project, any_environment=not install)
+            lay_out(source, project)
             say(f"source: commit {commit[:12]}, as recorded")
             bring_data(run, project)
             say("data: as recorded")
             python = interpreter(run, project, say, install=install)
             say("training")
-            for verb in (["prepare", "--stage"], ["train", "--stage"], ["evaluate", "last"]):
-                _saigen(python, project, verb)
+            for verb in ("prepare", "train"):
+                _saigen(python, project, verb, run, any_environment=not install)
             folder = all_runs(project / RUNS)[-1]
             made = Run(folder=folder, record=read_record(folder), root=project)
             return diff(run, made), _enter(folder, root)
@@ -92,17 +93,22 @@ def _with_uncommitted(run: Run, root: Path, scratch: Path) -> Run:
     return replace(run, folder=scratch)
 
 
-def _saigen(python: str, project: Path, verb: list[str]) -> None:
+def _saigen(python: str, project: Path, verb: str, run: Run, *, any_environment: bool) -> None:
+    """Run a verb under the config of a run, with `any_environment` also where it is not locked."""
+    values = run.full_config()
+    if any_environment:
+        values["agreement"]["environment_drift"] = "warn"
     environment = {name: value for name, value in os.environ.items() if name[:4] != "DVC_"}
-    done = subprocess.run(
-        [python, "-m", "saigen", *verb],
-        cwd=project, check=False, capture_output=True, stdin=subprocess.DEVNULL,
-        env=environment | {"PYTHONPATH": str(project / "src"), "PYTHONDONTWRITEBYTECODE": "1"},
-    )  # fmt: skip
+    with handover.given(values, run.record["circumstances"]["overrides"]) as (variables, passed):
+        done = subprocess.run(
+            [python, "-m", "saigen", verb], cwd=project, check=False, capture_output=True,
+            stdin=subprocess.DEVNULL, pass_fds=passed, env=environment | variables |
+            {"PYTHONPATH": str(project / "src"), "PYTHONDONTWRITEBYTECODE": "1"},
+        )  # fmt: skip
     if done.returncode:
         raise Failure(
             "the run could not be made again",
-            where=f"saigen {' '.join(verb)}",
+            where=f"saigen {verb}",
             expected="the training that the record tells of",
             got=(done.stderr or done.stdout).decode(errors="replace").strip()[-600:],
             fix="what it says above is of the run's own code, at the run's own commit",

@@ -75,9 +75,8 @@ def commit_of(run: Run) -> str:
     )
 
 
-def lay_out(run: Run, project: Path, *, any_environment: bool) -> None:
-    """Lay what was not committed over the commit, and the run's config as params.yaml, with
-    `any_environment` one that takes an environment that is not locked.
+def lay_out(run: Run, project: Path) -> None:
+    """Lay what was not committed over the commit.
 
     Raises Refusal unless every source file is then what the record says.
     """
@@ -93,11 +92,6 @@ def lay_out(run: Run, project: Path, *, any_environment: bool) -> None:
         found = _digest(project / name)
         if found != digest:
             raise _not_the_source(run, name, f"{found[:12]}, expected {digest[:12]}")
-    values = run.full_config()
-    if any_environment and "environment_drift" in values["agreement"]:  # an older one asks nothing
-        values["agreement"]["environment_drift"] = "warn"
-    text = yaml.safe_dump(values, sort_keys=False)
-    (project / "params.yaml").write_text(text, encoding="utf-8")
 
 
 def bring_data(run: Run, project: Path) -> None:
