@@ -97,7 +97,7 @@ def test_an_altered_ledger_is_refused_before_it_is_written_to(tmp_path):
         f"refused: the ledger was altered\n  where:    {path}:1\n"
         "  expected: the line as it was written, chained to the one before\n"
     )
-    assert "fix:      bring the ledger back from git or a backup" in str(caught.value)
+    assert "fix:      `saigen audit --repair` puts it aside" in str(caught.value)
 
 
 def test_untouched_runs_are_intact(runs):

@@ -231,6 +231,8 @@ def _finish(folder: Path) -> int:
 
     record, standing = stages.evaluate(folder, ROOT)
     print(f"{folder.name}: {metrics_line(record['outcome']['metrics'])}")
+    if standing and standing.cut:
+        _tell(standing.cut)
     if standing is None:
         print("measured again: the same metrics and predictions as recorded")
         return 0
@@ -252,16 +254,18 @@ def _finish(folder: Path) -> int:
 
 def _predict(chosen: _Chosen) -> None:
     from saigen import stages
-    from saigen.files import write_whole
+    from saigen.outputs import refuse_output, write_output
     from saigen.recipe.composer.compose import typed
     from saigen.records.model_folder import open_model
     from saigen.training import settings
 
+    if chosen.out:
+        refuse_output(chosen.out, ROOT, (chosen.input, chosen.model))
     model = open_model(chosen.model)
     settings.start_again_if_needed(typed(model.config, (), str(chosen.model)).config)
     table = stages.predict(chosen.model, chosen.input, ROOT)
     if chosen.out:
-        write_whole(chosen.out, table)
+        write_output(chosen.out, table)
     else:
         sys.stdout.write(table.decode())
 
@@ -289,8 +293,11 @@ def _diff(chosen: _Chosen) -> int:
     from saigen.judgement.comparing.diff import diff
     from saigen.judgement.comparing.rendering import diff_html, diff_text
     from saigen.judgement.run import open_run
+    from saigen.outputs import refuse_output, write_output
 
     pair = open_run(chosen.a, ROOT), open_run(chosen.b, ROOT)
+    if chosen.html:
+        refuse_output(chosen.html, ROOT, (Path(chosen.a), Path(chosen.b)))
     found = diff(*pair)
     if chosen.deep:
         from saigen.judgement.comparing.deep import deep
@@ -301,9 +308,7 @@ def _diff(chosen: _Chosen) -> int:
 
         found = found.model_copy(update={"trials": confirm(*pair, found, _tell)})
     if chosen.html:
-        from saigen.files import write_whole
-
-        write_whole(chosen.html, diff_html(found).encode())
+        write_output(chosen.html, diff_html(found).encode())
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     return _answer(chosen, found, diff_text(found, colour=colour), good=found.same_outcome)
 
@@ -361,6 +366,10 @@ def _audit(chosen: _Chosen) -> int:
     from saigen.records.audit import audit, audit_text
     from saigen.records.runs import RUNS
 
+    if chosen.repair:
+        from saigen.records.ledger import repair
+
+        _tell(repair(ROOT / RUNS))
     found = audit(ROOT / RUNS)
     return _answer(chosen, found, audit_text(found), good=found.verdict == "intact")
 
@@ -387,6 +396,7 @@ _ARGUMENTS: dict[str, str | dict[str, Any]] = {
     "--deep": "replay the step where they part",
     "--confirm": "train B with A's value, to prove it",
     "--here": "in this environment, as it is",
+    "--repair": "first put an altered ledger aside, and enter again what is whole",
     "--full": "the whole training, not a short one",
 }
 _VERBS: tuple[tuple[_Verb, str, str], ...] = (
@@ -404,6 +414,6 @@ _VERBS: tuple[tuple[_Verb, str, str], ...] = (
     (_verify, "try to break the claims, and keep score", "overrides --full --only --json"),
     (_rerun, "make a run again from its record, and compare", "run --here --json"),
     (_restore, "put a run's model back, without training", "run --to"),
-    (_audit, "check ledger, records and files, byte for byte", "--json"),
+    (_audit, "check ledger, records and files, byte for byte", "--repair --json"),
     (_doctor, "this machine against the pins: what can be kept here", "--json"),
 )  # fmt: skip

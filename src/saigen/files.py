@@ -1,13 +1,28 @@
-"""Nothing lost: files appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and the locks of what is rewritten."""
 
+import contextlib
+import ctypes
+import errno
+import fcntl
 import json
 import os
+import shutil
+import struct
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from saigen.refusal import Refusal
 
-def write_whole(path: Path, content: bytes) -> None:
+MANIFEST = "manifest.json"
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # rename(2), Linux
+# What a file system says that cannot exchange two names (NFS, FAT).
+_NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV}
+
+
+def write_whole(path: Path, content: bytes, *, mode: int | None = None) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new, never half.
 
     Temporary name in the same folder, fsync, rename, fsync of the folder (POSIX rename(2)). Makes
@@ -20,8 +35,7 @@ def write_whole(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes 0600; a file should be as readable as the umask lets it be
-        Path(name).chmod(0o666 & ~_umask())
+        Path(name).chmod(0o666 & ~_umask() if mode is None else mode)  # mkstemp makes 0600
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
@@ -40,6 +54,105 @@ def json_bytes(value: Any) -> bytes:
     return text.encode() + b"\n"
 
 
+@contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock file while the context lasts; gives whether it was to be had (without `wait`).
+
+    A record lock (fcntl(2)) falls with the process that holds it, also when children that were
+    forked from it live on, which inherit flock(2). Closing any descriptor of the file gives it
+    up: a lock file is opened here and nowhere else, and not twice by one process.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        had = True
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except (BlockingIOError, PermissionError):
+            had = False
+        yield had
+    finally:
+        os.close(handle)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether another process holds a lock file. Asks without locking (F_GETLK, fcntl(2)): a lock
+    taken to ask would keep others away.
+    """
+    try:
+        with path.open("rb") as lock:
+            question = struct.pack("hhqqi", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+            answer: bytes = fcntl.fcntl(lock, fcntl.F_GETLK, question)
+    except OSError:
+        return False
+    return bool(struct.unpack("hhqqi", answer)[0] != fcntl.F_UNLCK)
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A folder to fill, which takes the target's place in one step when the context ends.
+
+    Until then what stands there stays whole, and after an exception. A kill leaves a hidden folder
+    beside the target, which the next replacement of that target removes.
+    """
+    with beside(target) as new:
+        yield new
+        if not _exchanged(new, target):
+            # `old` is what `_clear` brings back after a kill between these two
+            target.rename(new.with_name("old"))
+            new.rename(target)
+        sync_folder(target.parent)
+
+
+@contextmanager
+def beside(target: Path) -> Iterator[Path]:
+    """An empty folder on the target's file system, gone when the context ends, unless it was moved
+    away. What was written into it is on disk when it is moved by `move` or `replacing`.
+    """
+    _clear(target)
+    workplace = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
+    try:
+        with locked(workplace / "lock"):
+            new = workplace / "new"
+            new.mkdir()
+            yield new
+    finally:
+        _remove(workplace)
+
+
+def move(new: Path, target: Path) -> bool:
+    """Move a folder that is whole to a name that is free; false where something stands there."""
+    _sync(new)
+    try:
+        new.rename(target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            return False
+        raise
+    sync_folder(target.parent)
+    return True
+
+
+def refuse_unless_replaceable(folder: Path) -> None:
+    """Raise Refusal unless what stands at a path is nothing, an empty folder, or one of ours: a
+    manifest, and no file that it does not name.
+    """
+    if not os.path.lexists(folder):
+        return
+    got = ""
+    if folder.is_symlink() or not folder.is_dir():
+        got = f"a link to {folder.readlink()}" if folder.is_symlink() else "a file"
+    elif any(folder.iterdir()):
+        got = _stranger(folder)
+    if got:
+        raise Refusal(
+            "what stands there is not ours to replace",
+            where=str(folder),
+            expected=f"nothing, an empty folder, or only files that its {MANIFEST} names",
+            got=got,
+            fix=f"name another folder, or move it away: mv {folder} {folder}.mine",
+        )
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in this folder survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
@@ -47,6 +160,69 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _stranger(folder: Path) -> str:
+    """What a folder holds that its manifest does not name; empty if there is nothing."""
+    try:
+        known = {MANIFEST, *json.loads((folder / MANIFEST).read_bytes())["files"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"a folder without a readable {MANIFEST}"
+    for top, folders, files in os.walk(folder):
+        for name in (*files, *(n for n in folders if (Path(top) / n).is_symlink())):
+            inner = str((Path(top) / name).relative_to(folder))
+            if inner not in known:
+                return f"{inner}, which {MANIFEST} does not name"
+    return ""
+
+
+def _prefix(target: Path) -> str:
+    return f".{target.name}.saigen-"
+
+
+def _clear(target: Path) -> None:
+    """Remove what killed processes left beside a target; end a replacement that had begun."""
+    for left in list(target.parent.iterdir()):
+        if not left.name.startswith(_prefix(target)) or not (left / "lock").is_file():
+            continue  # without it: just made, or nearly gone; empty
+        with contextlib.suppress(OSError), locked(left / "lock", wait=False) as free:
+            if free and not os.path.lexists(target) and (left / "old").is_dir():
+                (left / "new").rename(target)
+            if free:
+                _remove(left)
+
+
+def _remove(workplace: Path) -> None:
+    """Remove a folder to fill, its lock file last."""
+    for name in ("new", "old", ""):
+        shutil.rmtree(workplace / name, ignore_errors=True)
+
+
+def _exchanged(new: Path, target: Path) -> bool:
+    """Put a folder in another's place in one step; false where the file system cannot."""
+    _sync(new)
+    if not os.path.lexists(target):
+        new.rename(target)
+        return True
+    exchange = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if exchange is None:
+        return False
+    names = os.fsencode(new), os.fsencode(target)
+    if not exchange(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE):
+        return True
+    number = ctypes.get_errno()
+    if number in _NO_EXCHANGE:
+        return False
+    raise OSError(number, os.strerror(number), str(target))
+
+
+def _sync(folder: Path) -> None:
+    """Wait until a folder, and all in it, is on disk."""
+    for top, _, files in os.walk(folder):
+        for path in (Path(top) / name for name in files):
+            if path.is_file() and not path.is_symlink():
+                sync_folder(path)
+        sync_folder(Path(top))
 
 
 def _umask() -> int:

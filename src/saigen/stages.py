@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saigen.digest import digest_bytes
-from saigen.files import write_json, write_whole
+from saigen.files import (
+    MANIFEST,
+    json_bytes,
+    locked,
+    refuse_unless_replaceable,
+    replacing,
+    write_whole,
+)
 from saigen.recipe import code, environment, lock
 from saigen.recipe.callables.callees import instantiate
 from saigen.recipe.composer.compose import Composition, typed
@@ -21,8 +28,8 @@ from saigen.recipe.layer import (
     recipe_entry,
 )
 from saigen.recipe.schema import Config
-from saigen.records import circumstances, kept, ledger, runs
-from saigen.records.model_folder import MANIFEST, WEIGHTS, ModelFolder, open_model, write_model
+from saigen.records import circumstances, kept, ledger, model_folder, runs
+from saigen.records.model_folder import WEIGHTS, ModelFolder, open_model, write_model
 from saigen.records.predictions import predictions_csv
 from saigen.records.record import new_record, outcome_digest, read_record, write_record
 from saigen.refusal import Failure, Refusal
@@ -34,8 +41,6 @@ if TYPE_CHECKING:
     import torch
 
     from saigen.training.evaluation import Evaluation
-
-MODEL = Path("model")
 
 
 def prepare(composition: Composition, root: Path) -> dict[str, Any]:
@@ -67,7 +72,8 @@ def train(
         if not group.share(None):  # rank 0 says whether there is anything left to train
             loop.train(chosen, prepared, None, group, say=say)
         return None
-    with runs.claim(recipe["digest"], root / runs.RUNS) as folder:
+    ledger.entries(root / runs.RUNS)  # refused here, and not when all is trained
+    with runs.claim(recipe["digest"], root / runs.RUNS, say) as folder:
         record = _begin(folder, recipe, composition, drift, root)
         if record["outcome"]["weights"] and (folder / "model" / MANIFEST).is_file():
             group.share(True)
@@ -100,6 +106,23 @@ def evaluate(folder: Path, root: Path) -> tuple[dict[str, Any], ledger.Standing 
     that is complete already is measured again, and must give what its record says.
     """
     record = read_record(folder)
+    if record["complete"]:
+        return _evaluated(folder, root, record)
+    with locked(folder / runs.LOCK, wait=bool(record["outcome"]["weights"])) as free:
+        if not free:
+            raise Refusal(
+                "the run is being trained",
+                where=str(folder),
+                expected="a run that is trained",
+                got="another process holds its lock",
+                fix="wait for that process; it evaluates the run when it is trained",
+            )
+        return _evaluated(folder, root, read_record(folder))
+
+
+def _evaluated(
+    folder: Path, root: Path, record: dict[str, Any]
+) -> tuple[dict[str, Any], ledger.Standing | None]:
     model = open_model(folder / "model")
     chosen = typed(model.config, (), str(folder)).config
     lock.hold_to_lock(root, chosen.agreement.environment_drift)
@@ -156,31 +179,38 @@ def predict(model_path: Path, source: Path, root: Path) -> bytes:
 
 def publish_model(folder: Path, root: Path) -> None:
     """Copy a run's model to model/, the output of the DVC stage `train`."""
-    shutil.rmtree(root / MODEL, ignore_errors=True)
-    shutil.copytree(folder / "model", root / MODEL)
+    refuse_unless_replaceable(root / model_folder.FOLDER)
+    with replacing(root / model_folder.FOLDER) as new:
+        shutil.copytree(folder / "model", new, dirs_exist_ok=True)
 
 
 def publish_results(folder: Path, root: Path) -> None:
     """Copy to results/ what git and DVC keep of a run besides its model: a run folder, which
-    every verb takes for a RUN in any clone.
+    every verb takes for a RUN in any clone. The whole folder changes at once; what else lies in it
+    (of `verify`) stays.
     """
     published, uncommitted = root / runs.RESULTS, folder / circumstances.UNCOMMITTED
-    for name in ("record.json", "predictions.csv", "history.csv", "trace.bin"):
-        write_whole(published / name, (folder / name).read_bytes())
-    shutil.rmtree(published / uncommitted.name, ignore_errors=True)
-    (published / uncommitted.name).mkdir()
-    if uncommitted.is_dir():
-        shutil.copytree(uncommitted, published / uncommitted.name, dirs_exist_ok=True)
-    write_json(published / "metrics.json", read_record(folder)["outcome"]["metrics"])
+    names = ("record.json", "predictions.csv", "history.csv", "trace.bin")
+    others = shutil.ignore_patterns(*names, uncommitted.name, "metrics.json")
+    with locked(root / runs.RUNS / runs.LOCK), replacing(published) as new:
+        if published.is_dir():
+            shutil.copytree(published, new, symlinks=True, ignore=others, dirs_exist_ok=True)
+        (new / uncommitted.name).mkdir()
+        if uncommitted.is_dir():
+            shutil.copytree(uncommitted, new / uncommitted.name, dirs_exist_ok=True)
+        for name in names:
+            shutil.copyfile(folder / name, new / name)
+        metrics = json_bytes(read_record(new)["outcome"]["metrics"])
+        (new / "metrics.json").write_bytes(metrics)
 
 
 def run_of_model(root: Path) -> Path:
     """The run that made model/: the newest one with its recipe and its weights."""
-    made = open_model(root / MODEL).manifest
-    for folder in reversed(runs.all_runs(root / runs.RUNS)):
-        record = read_record(folder)
+    made = open_model(root / model_folder.FOLDER).manifest
+    wanted = [made["recipe"], made["files"][WEIGHTS]]
+    for folder, record in runs.readable(root / runs.RUNS)[::-1]:
         weights = (record["outcome"]["weights"] or {}).get("sha256")
-        if (record["recipe"]["digest"], weights) == (made["recipe"], made["files"][WEIGHTS]):
+        if [record["recipe"]["digest"], weights] == wanted:
             return folder
     raise Refusal(
         "the run that made this model is not here",

@@ -1,18 +1,23 @@
 """The audit: is every byte of ledger, records and run files still the one that was written?"""
 
+import json
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from saigen.digest import digest_bytes, digest_file, digest_tree, digest_value
+from saigen.files import locked
 from saigen.recipe.code import git
 from saigen.records import ledger
 from saigen.records.kept import FOLDER
 from saigen.records.record import NAME, Document, outcome_digest, read_record
-from saigen.records.runs import RESULTS
+from saigen.records.runs import LOCK, RESULTS
 from saigen.refusal import Refusal
+
+_TIMES = ("started_at", "finished_at")  # of a run; no one alteration changes both
 
 
 class Finding(Document):
@@ -40,48 +45,63 @@ def audit(runs: Path) -> Audit:
     """Check the ledger's chain, every record against it, and every file against its record; and
     the published run against the ledger or, where it was made elsewhere, against git.
     """
-    path = runs / ledger.NAME
-    lines, altered = ledger.examine(path.read_bytes() if path.is_file() else b"")
-    told: list[Finding | str] = [
-        Finding(where=f"{path}:{number}", what="the line is not the one that was written")
-        for number in altered
-    ]
+    path, published = runs / ledger.NAME, runs.parent / RESULTS
+    read: dict[Path, tuple[str, dict[str, Any] | Refusal]] = {}
+    with ExitStack() as held:  # nothing is entered or published while this is read
+        with suppress(OSError):  # a folder that cannot be written is read all the same
+            held.enter_context(locked(runs / LOCK))
+        content = path.read_bytes() if path.is_file() else b""
+        for file in (*sorted(runs.glob(f"*/{NAME}")), published / NAME):
+            if file.is_file():
+                read[file.parent] = digest_file(file), _read(file.parent)
+        told: list[Finding | str] = []
+        if published in read and isinstance(record := read[published][1], dict):
+            told += _files(published, record, elsewhere=True)
+    lines, altered = ledger.examine(content)
+    told[:0] = [Finding(where=f"{path}:{number}", what="the line is not the one that was written")
+                for number in altered]  # fmt: skip
+    told += [f"{path}: its last line was torn while it was written; the next run cuts it off"
+             for _ in range(bool(ledger.torn_tail(content)))]  # fmt: skip
+    aside = {str(line["repaired"]) for line in lines if "repaired" in line}
+    told += [f"{path}: repaired; what stood there is in {name}" for name in sorted(aside)]
     newest = {str(line.get("run")): line for line in lines}
     told += [f"{run}: in the ledger, its folder is not here" for run in newest
              if not (runs / run).is_dir()]  # fmt: skip
-    folders = sorted(file.parent for file in runs.glob(f"*/{NAME}"))
-    published = runs.parent / RESULTS
-    folders += [published] * (published / NAME).is_file()
     files = 0
-    for folder in folders:
-        try:
-            record = read_record(folder)
-        except Refusal as refusal:
-            what = f"the record cannot be read: {refusal.got}"
+    for folder, (digest, record) in read.items():
+        if isinstance(record, Refusal):
+            what = f"the record cannot be read: {record.got}"
             told.append(Finding(where=str(folder / NAME), what=what))
             continue
         if folder == published:
-            told += _published(folder, {line.get("record") for line in lines})
+            told += _published(folder, digest, record, lines)
         else:
-            told += _entered(folder, record, newest.get(folder.name))
-        told += _files(folder, record, elsewhere=folder == published)
+            told += _entered(folder, digest, record, newest.get(folder.name))
+            told += _files(folder, record, elsewhere=False)
         files += len(record["files"])
-    kept = sorted((runs / FOLDER).glob("*"))
+    kept = sorted((runs / FOLDER).glob("[!.]*"))
     told += [Finding(where=str(copy), what="not the bytes that its name says")
              for copy in kept if digest_file(copy) != copy.name]  # fmt: skip
     findings = [one for one in told if isinstance(one, Finding)]
     return Audit(
         verdict="altered" if findings else "intact",
         lines=len(lines),
-        runs=len(folders),
+        runs=len(read),
         files=files + len(kept),
         findings=findings,
         notes=[one for one in told if isinstance(one, str)],
     )
 
 
+def _read(folder: Path) -> dict[str, Any] | Refusal:
+    try:
+        return read_record(folder)
+    except Refusal as refusal:
+        return refusal
+
+
 def _entered(
-    folder: Path, record: dict[str, Any], line: dict[str, Any] | None
+    folder: Path, digest: str, record: dict[str, Any], line: dict[str, Any] | None
 ) -> Iterator[Finding | str]:
     """A record against the newest line of the ledger that is about it."""
     file = folder / NAME
@@ -91,17 +111,40 @@ def _entered(
         yield f"{folder.name}: not complete, so nothing vouches for it yet"
     elif "record" not in line:
         yield f"{folder.name}: entered before the ledger held digests of records"
-    elif digest_file(file) != line["record"]:
+    elif digest != line["record"]:
         where = ", ".join(_inner(record, line)) or "outside recipe and outcome"
         yield Finding(where=str(file), what=f"the record is not the one that was entered ({where})")
 
 
-def _published(folder: Path, entered: set[Any]) -> Iterator[Finding]:
-    """The published record against the ledger or, byte for byte, the last commit."""
-    found, committed = digest_file(folder / NAME), git(folder, "show", f"HEAD:./{NAME}").stdout
-    if found not in entered and found != digest_bytes(committed):
+def _published(
+    folder: Path, found: str, record: dict[str, Any], lines: list[dict[str, Any]]
+) -> Iterator[Finding | str]:
+    """The published record against the ledger or, byte for byte, the last commit. Where neither
+    knows the run (it was not committed, and runs/ is gone), against itself.
+    """
+    committed = git(folder, "show", f"HEAD:./{NAME}").stdout
+    if found in {line.get("record") for line in lines} or found == digest_bytes(committed):
+        return
+    own = {"recipe": record["recipe"]["digest"], "outcome": record["outcome"]["digest"]}
+    if any(line["run"] == record["run"] for line in lines) or _differs(record, committed):
         what = "neither the ledger nor the last commit has this record"
         yield Finding(where=str(folder / NAME), what=what)
+    elif where := ", ".join(_inner(record, own)):
+        yield Finding(
+            where=str(folder / NAME), what=f"its digests are not of what it says ({where})"
+        )
+    else:
+        yield f"{folder / NAME}: neither committed nor in a ledger here: nothing vouches for it yet"
+
+
+def _differs(record: dict[str, Any], committed: bytes) -> bool:
+    """Whether a committed record is of the same run, and differs in more than claims."""
+    try:
+        other = json.loads(committed)
+        times = [other["circumstances"][at] != record["circumstances"].get(at) for at in _TIMES]
+    except (ValueError, KeyError, TypeError):
+        return bool(committed)
+    return not all(times) and other | {"claims": {}} != record | {"claims": {}}
 
 
 def _inner(record: dict[str, Any], line: dict[str, Any]) -> Iterator[str]:

@@ -21,7 +21,9 @@ def keep(runs: Path, root: Path, digests: Mapping[str, str]) -> None:
     """
     for name, digest in digests.items():
         path, copy = root / name, runs / FOLDER / digest
-        if copy.exists() or not path.is_file() or path.stat().st_size > KEPT_BYTES:
+        if not path.is_file() or path.stat().st_size > KEPT_BYTES:
+            continue
+        if copy.is_file() and copy.stat().st_size == path.stat().st_size:
             continue
         content = path.read_bytes()
         if digest_bytes(content) == digest:

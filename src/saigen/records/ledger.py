@@ -5,23 +5,24 @@ bits; `append` finds it in the moment in which it happens. The last write of a r
 here.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from saigen.digest import canonical_json, digest_bytes, digest_file, digest_value
-from saigen.files import json_bytes, write_whole
+from saigen.files import json_bytes, locked, write_whole
 from saigen.records.circumstances import now
 from saigen.records.record import NAME as RECORD
 from saigen.records.record import Record, promises_bits
+from saigen.records.runs import LOCK, readable
 from saigen.refusal import Refusal
 
 NAME = "ledger.jsonl"
 _GENESIS = "0" * 64
+_TEXTS = ("run", "recipe", "digest")  # what others read of a line
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Standing:
     times: int  # how often this recipe was made, this run included
     other: str | None  # an earlier run of the recipe with another outcome
     bits: bool  # whether its agreement promises bits
+    cut: str = ""  # what was cut from the ledger's end before the run was entered
 
     @property
     def violated(self) -> bool:
@@ -68,37 +70,104 @@ def complete(folder: Path, record: dict[str, Any], event: str = "finished") -> S
     record["complete"] = True
     Record.model_validate(record)
     content = json_bytes(record)
-    standing = append(folder.parent, record, digest_bytes(content), event)
-    write_whole(folder / RECORD, content)
+    with locked(folder.parent / LOCK):  # whoever holds it finds both, or neither
+        standing = append(folder.parent, record, digest_bytes(content), event)
+        write_whole(folder / RECORD, content)
     return standing
 
 
 def append(runs: Path, record: dict[str, Any], record_sha256: str, event: str) -> Standing:
-    """Enter a run, under a lock and with fsync, before its record is written.
+    """Enter a run, with fsync, before its record is written. To be called under the lock of runs/.
 
     `record_sha256` is of the bytes that are about to be written; `event` says why (`finished`,
     `claims`). A run that was entered before (a crash between ledger and record, new claims) is
-    the same run still. Raises Refusal on a broken chain.
+    the same run still. A line that was torn while it was written is cut off: nobody was told of
+    it. Raises Refusal on a broken chain.
     """
-    runs.mkdir(parents=True, exist_ok=True)
     with (runs / NAME).open("a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
-        known = _parse(file.read(), runs / NAME)
-        entry = {
-            "number": len(known),
-            "run": record["run"],
-            "recipe": record["recipe"]["digest"],
-            "outcome": record["outcome"]["digest"],
-            "record": record_sha256,
-            "event": event,
-            "at": now(),
-            "previous": known[-1]["digest"] if known else _GENESIS,
-        }
-        file.write(_line(entry | {"digest": digest_value(entry)}))
+        content = file.read()
+        known, torn = _parse(content, runs / NAME), torn_tail(content)
+        if torn:
+            file.truncate(len(content) - len(torn))
+        elif not content.endswith(b"\n") and content:
+            file.write(b"\n")  # all of the line but its end is there
+        entry = _entry(record, record_sha256, event, known)
+        file.write(_line(entry))
         file.flush()
         os.fsync(file.fileno())
-    return standing_of(entry, known, bits=promises_bits(record))
+    standing = standing_of(entry, known, bits=promises_bits(record))
+    cut = f"{runs / NAME}: cut off a line that was torn while it was written: {torn[:80]!r}"
+    return replace(standing, cut=cut) if torn else standing
+
+
+def repair(runs: Path) -> str:
+    """Enter every complete run that the ledger has no line for; an altered ledger is put aside, and
+    its lines that are whole begin another, each with the name of that file. Returns what was done.
+    """
+    with locked(runs / LOCK):
+        content = (runs / NAME).read_bytes() if (runs / NAME).is_file() else b""
+        whole, altered = examine(content)
+        records = {folder.name: record for folder, record in readable(runs) if record["complete"]}
+        if not altered and records.keys() <= {line["run"] for line in whole}:
+            return "nothing to repair: the ledger is whole"
+        lines, aside = (
+            ([], f"ledger-{digest_bytes(content)[:12]}.altered") if altered else (whole, "")
+        )
+        for line in whole if altered else ():
+            if digest_value(_without(line, "digest")) == line["digest"]:
+                lines.append(_chained(line, lines, aside))
+        kept, entered = len(lines), {line["run"] for line in lines}
+        for run, record in records.items():
+            if run not in entered:
+                digest = digest_file(runs / run / RECORD)
+                lines.append(_entry(record, digest, "repaired", lines))
+        if aside:
+            write_whole(runs / aside, content)
+        write_whole(runs / NAME, b"".join(map(_line, lines)))
+    told = f"; what stood there is in {runs / aside}" if aside else ""
+    return f"{runs / NAME}: {kept} lines kept, {len(lines) - kept} runs entered again{told}"
+
+
+def _entry(
+    record: Mapping[str, Any], record_sha256: str, event: str, known: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The line that enters a run behind the lines that are known."""
+    entry = {
+        "run": record["run"],
+        "recipe": record["recipe"]["digest"],
+        "outcome": record["outcome"]["digest"],
+        "record": record_sha256,
+        "event": event,
+        "at": now(),
+    }
+    return _chained(entry, known)
+
+
+def _chained(
+    line: Mapping[str, Any], known: Sequence[Mapping[str, Any]], repaired: str = ""
+) -> dict[str, Any]:
+    """A line as it stands behind others; `repaired`: the file that it was taken from."""
+    previous = known[-1]["digest"] if known else _GENESIS
+    entry = _without(line, "digest") | {"number": len(known), "previous": previous}
+    entry |= {"repaired": repaired} if repaired else {}
+    return entry | {"digest": digest_value(entry)}
+
+
+def _without(line: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in line.items() if key != name}
+
+
+def torn_tail(content: bytes) -> bytes:
+    """What stands behind the last line's end and is no whole line: its writing was interrupted, so
+    that nobody was told of it. What is more than a line was altered, and is no such tail.
+    """
+    tail = content[content.rfind(b"\n") + 1 :]
+    try:
+        json.JSONDecoder().raw_decode(tail.decode(errors="replace"))
+    except (ValueError, RecursionError):
+        return tail
+    return b""
 
 
 def standing_of(
@@ -115,7 +184,9 @@ def standing_of(
 
 
 def entries(runs: Path) -> list[dict[str, Any]]:
-    """All lines of the ledger, the chain checked; empty if there is none."""
+    """All lines of the ledger, the chain checked; empty if there is none. Raises Refusal if it was
+    altered.
+    """
     path = runs / NAME
     return _parse(path.read_bytes(), path) if path.is_file() else []
 
@@ -124,24 +195,25 @@ def examine(content: bytes) -> tuple[list[dict[str, Any]], list[int]]:
     """The lines that can be read, and the numbers (from 1) of those that were altered.
 
     A line must be, byte for byte, what `append` writes; a line whose digest changed breaks the
-    chain at the next one too.
+    chain at the next one too. A torn tail is neither.
     """
     found: list[dict[str, Any]] = []
     altered: list[int] = []
     previous = _GENESIS
-    for number, line in enumerate(content.splitlines(keepends=True), start=1):
+    written = content.removesuffix(torn_tail(content))
+    lines = written.removesuffix(b"\n").split(b"\n") if written else []
+    for number, line in enumerate(lines, start=1):
         try:
             entry: dict[str, Any] = json.loads(line)
-            body = {key: value for key, value in entry.items() if key != "digest"}
             whole = (
-                line == _line(entry)
-                and entry["digest"] == digest_value(body)
+                line + b"\n" == _line(entry)
+                and entry["digest"] == digest_value(_without(entry, "digest"))
                 and entry["previous"] == previous
                 and entry["number"] == number - 1
             )
             previous = entry["digest"]
-            found += [entry] if isinstance(entry["run"], str) else []
-        except (ValueError, KeyError, TypeError, AttributeError):
+            found += [entry] if all(isinstance(entry[name], str) for name in _TEXTS) else []
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             whole, previous = False, ""
         if not whole:
             altered.append(number)
@@ -151,13 +223,14 @@ def examine(content: bytes) -> tuple[list[dict[str, Any]], list[int]]:
 def _parse(content: bytes, path: Path) -> list[dict[str, Any]]:
     found, altered = examine(content)
     if altered:
-        line = content.splitlines()[altered[0] - 1].decode(errors="replace")
+        line = content.split(b"\n")[altered[0] - 1].decode(errors="replace")
         raise Refusal(
             "the ledger was altered",
             where=f"{path}:{altered[0]}",
             expected="the line as it was written, chained to the one before",
             got=line[:80],
-            fix="bring the ledger back from git or a backup; do not mend it by hand",
+            fix="`saigen audit --repair` puts it aside and enters again what is whole; or bring "
+            "the file back from a backup",
         )
     return found
 

@@ -17,7 +17,7 @@ class Row(Document):
 
     run: str
     started_at: str
-    state: Literal["complete", "running", "interrupted", "violation"]
+    state: Literal["complete", "running", "interrupted", "violation", "unreadable"]
     recipe: str
     outcome: str | None
     metrics: dict[str, float]
@@ -43,8 +43,9 @@ def listing(runs: Path, filters: Sequence[str] = (), sort: str | None = None) ->
 
     KEY is a column, a metric, a claim or a full config key. Raises Refusal on an unknown KEY.
     """
-    lines = ledger.entries(runs)
-    rows = [_row(folder, lines) for folder in all_runs(runs)]
+    path = runs / ledger.NAME
+    lines, altered = ledger.examine(path.read_bytes() if path.is_file() else b"")
+    rows = [_row(folder, lines, altered=bool(altered)) for folder in all_runs(runs)]
     keys = {row.run: row.keys() for row in rows}
     known = {key for row in keys.values() for key in row}
     for text in filters:
@@ -75,11 +76,16 @@ def leaves(values: Any, head: str = "") -> dict[str, Any]:
     return found
 
 
-def _row(folder: Path, lines: Sequence[dict[str, Any]]) -> Row:
-    record = read_record(folder)
-    line = next((line for line in lines if line["run"] == record["run"]), None)
+def _row(folder: Path, lines: Sequence[dict[str, Any]], *, altered: bool) -> Row:
+    try:
+        record = read_record(folder)
+    except Refusal as refusal:
+        return Row(run=folder.name, started_at="", state="unreadable", recipe="", outcome=None,
+                   metrics={}, made=f"its record: {refusal.got}", claims={}, config={})  # fmt: skip
+    line = next((line for line in lines if line["run"] == record["run"] and not altered), None)
     bits = promises_bits(record)
     standing = ledger.standing_of(line, lines[: line["number"]], bits=bits) if line else None
+    unknown = "the ledger was altered: `saigen audit`" if altered else "not in the ledger"
     state = "complete" if record["complete"] else "interrupted"
     if standing and standing.violated:
         state = "violation"
@@ -93,7 +99,7 @@ def _row(folder: Path, lines: Sequence[dict[str, Any]]) -> Row:
             "recipe": record["recipe"]["digest"],
             "outcome": record["outcome"]["digest"],
             "metrics": record["outcome"]["metrics"] or {},
-            "made": str(standing or "not in the ledger"),
+            "made": str(standing or unknown),
             "claims": {name: claim["result"] for name, claim in record["claims"].items()},
             "config": leaves(record["recipe"]["layers"]["config"]["values"])
             | leaves(record["circumstances"].get("config", {})),

@@ -6,7 +6,6 @@ manifest.json, which is written last.
 """
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from saigen.digest import digest_file
-from saigen.files import sync_folder, write_json, write_whole
+from saigen.files import MANIFEST, refuse_unless_replaceable, replacing, write_json, write_whole
 from saigen.refusal import Refusal
 
-MANIFEST = "manifest.json"
+FOLDER = Path("model")  # of the project: the published one, output of the DVC stage `train`
 WEIGHTS = "weights.safetensors"
 
 
@@ -52,23 +51,20 @@ def write_model(
     """
     from saigen.training.model_state import weights_bytes
 
-    half = path.with_name(f".{path.name}.half")
-    shutil.rmtree(half, ignore_errors=True)
-    write_whole(half / WEIGHTS, weights_bytes(tensors))
-    write_json(half / "config.json", config)
-    write_json(half / "recipe.json", recipe)
-    for file in sorted(fitted.glob("*.npy")):
-        write_whole(half / "fitted" / file.name, file.read_bytes())
-    files = sorted(file for file in half.rglob("*") if file.is_file())
-    manifest = {
-        "schema": 1,
-        "recipe": recipe["digest"],
-        "files": {str(file.relative_to(half)): digest_file(file) for file in files},
-    }
-    write_json(half / MANIFEST, manifest)
-    shutil.rmtree(path, ignore_errors=True)
-    half.replace(path)
-    sync_folder(path.parent)
+    refuse_unless_replaceable(path)
+    with replacing(path) as new:
+        write_whole(new / WEIGHTS, weights_bytes(tensors))
+        write_json(new / "config.json", config)
+        write_json(new / "recipe.json", recipe)
+        for file in sorted(fitted.glob("*.npy")):
+            write_whole(new / "fitted" / file.name, file.read_bytes())
+        files = sorted(file for file in new.rglob("*") if file.is_file())
+        manifest = {
+            "schema": 1,
+            "recipe": recipe["digest"],
+            "files": {str(file.relative_to(new)): digest_file(file) for file in files},
+        }
+        write_json(new / MANIFEST, manifest)
     return manifest
 
 

@@ -1,21 +1,20 @@
 """Run folders: claimed by one process at a time, found again by id, prefix, `last` or path."""
 
-import fcntl
 import itertools
 import json
-import os
 import re
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from saigen.records.record import NAME
+from saigen.files import is_locked, locked
+from saigen.records.record import NAME, read_record
 from saigen.refusal import Refusal
 
 RUNS = Path("runs")
 RESULTS = Path("results")  # the folder of the run that was published, without its model
+LOCK = ".lock"  # of a run folder; that of runs/ itself is held for the ledger and results/
 _ID_DIGITS = 12
 _LAST = re.compile(r"last(?:~(\d+))?")
 
@@ -27,53 +26,50 @@ def numbered(recipe_digest: str, runs: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def claim(recipe_digest: str, runs: Path = RUNS) -> Iterator[Path]:
+def claim(
+    recipe_digest: str, runs: Path = RUNS, say: Callable[[str], None] = print
+) -> Iterator[Path]:
     """Give this process the folder of the run to make: one that was interrupted, or a new one.
 
-    The folder is locked (fcntl(2)) as long as the context lasts, so that two starts of the same
-    recipe never share one. The lock falls with the process that holds it, also when loader
-    workers that were forked from it live on for a moment.
+    The folder is locked as long as the context lasts, so that two starts of the same recipe never
+    share one. A folder whose record cannot be read is left as it is.
     """
     runs.mkdir(parents=True, exist_ok=True)
     for folder in numbered(recipe_digest, runs):
         folder.mkdir(exist_ok=True)
-        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            if _locked(lock) and not _record(folder).get("complete"):
+        with locked(folder / LOCK, wait=False) as free:
+            if not free:
+                continue
+            try:
+                taken = (folder / NAME).exists() and read_record(folder)["complete"]
+            except Refusal as refusal:
+                say(f"{folder / NAME} cannot be read ({refusal.got}); taking the next number")
+                continue
+            if not taken:
                 yield folder
                 return
-        finally:
-            os.close(lock)
-
-
-def _locked(lock: int) -> bool:
-    try:
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
 
 
 def is_claimed(folder: Path) -> bool:
-    """Whether some process is making this run. Asks without locking (F_GETLK, fcntl(2)): a lock
-    taken to ask would keep a start away from the folder.
-    """
-    try:
-        with (folder / ".lock").open("rb") as lock:
-            question = struct.pack("hhqqi", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
-            answer: bytes = fcntl.fcntl(lock, fcntl.F_GETLK, question)
-    except OSError:
-        return False
-    return bool(struct.unpack("hhqqi", answer)[0] != fcntl.F_UNLCK)
+    """Whether some process is making this run."""
+    return is_locked(folder / LOCK)
 
 
 def all_runs(runs: Path = RUNS) -> list[Path]:
-    """Every run folder that has a record, the oldest start first."""
-    started = {
-        path.parent: str(_record(path.parent).get("circumstances", {}).get("started_at", ""))
-        for path in runs.glob(f"*/{NAME}")
-    }
+    """Every run folder that has a record, the oldest start first; one that cannot be read counts
+    as the oldest.
+    """
+    started = {path.parent: _started_at(path.parent) for path in runs.glob(f"*/{NAME}")}
     return sorted(started, key=lambda folder: (started[folder], folder.name))
+
+
+def readable(runs: Path = RUNS) -> list[tuple[Path, dict[str, Any]]]:
+    """Every run folder whose record can be read, with the record, the oldest start first."""
+    found: list[tuple[Path, dict[str, Any]]] = []
+    for folder in all_runs(runs):
+        with suppress(Refusal):
+            found.append((folder, read_record(folder)))
+    return found
 
 
 def find(reference: str, runs: Path = RUNS) -> Path:
@@ -88,7 +84,8 @@ def find(reference: str, runs: Path = RUNS) -> Path:
     published = runs.parent / RESULTS
     known = {folder.name: folder for folder in all_runs(runs)}
     if not known and (published / NAME).is_file():
-        known = {str(_record(published).get("run")): published}
+        with suppress(Refusal):
+            known = {str(read_record(published)["run"]): published}
     if match := _LAST.fullmatch(reference):
         fitting = list(known)[::-1][int(match[1] or 0) :][:1]
     else:
@@ -105,10 +102,9 @@ def find(reference: str, runs: Path = RUNS) -> Path:
     )
 
 
-def _record(folder: Path) -> dict[str, Any]:
-    """What a record says, unchecked; nothing where there is none."""
+def _started_at(folder: Path) -> str:
+    """When a run says that it was started, unchecked; empty where that cannot be read."""
     try:
-        record: dict[str, Any] = json.loads((folder / NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record
+        return str(json.loads((folder / NAME).read_bytes())["circumstances"]["started_at"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load, save
 
 from saigen.digest import digest_bytes, digest_value
-from saigen.files import sync_folder, write_json, write_whole
+from saigen.files import replacing, write_json, write_whole
 from saigen.refusal import Failure
 
 SCHEMA = 1
@@ -95,23 +95,17 @@ class Checkpoints:
 
     def _write(self, state: State, first: Callable[[], None]) -> None:
         first()
-        half = self.folder / f".half-{state.step:012d}"
-        shutil.rmtree(half, ignore_errors=True)
         self.folder.mkdir(exist_ok=True)  # not its parents: a run folder that is gone stays gone
-        half.mkdir()
         content = save(state.tensors)
-        write_whole(half / _TENSORS, content)
         body = {
             "schema": SCHEMA,
             "step": state.step,
             "values": state.values,
             "tensors_sha256": digest_bytes(content),
         }
-        write_json(half / _VALUES, body | {"digest": digest_value(body)})
-        whole = self.folder / f"step-{state.step:012d}"
-        shutil.rmtree(whole, ignore_errors=True)
-        half.replace(whole)
-        sync_folder(self.folder)
+        with replacing(self.folder / f"step-{state.step:012d}") as new:
+            write_whole(new / _TENSORS, content)
+            write_json(new / _VALUES, body | {"digest": digest_value(body)})
         for old in sorted(self.folder.glob("step-*"))[: -self._kept]:
             shutil.rmtree(old, ignore_errors=True)
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from saigen.files import write_whole
+
 
 class History:
     """Appends rows of step, epoch, learning rate, loss and, after a validation, its metric.
@@ -15,8 +17,8 @@ class History:
         if resumed_at and path.is_file():
             whole = path.read_text(encoding="utf-8").splitlines(keepends=True)[1:]
             rows += [row for row in whole if row.endswith("\n") and _step(row) <= resumed_at]
-        self._file = path.open("w", encoding="utf-8")
-        self._file.writelines(rows)
+        write_whole(path, "".join(rows).encode())
+        self._file = path.open("a", encoding="utf-8")
         self.flush, self.close = self._file.flush, self._file.close
 
     def add(self, step: int, epoch: int, rate: float, loss: float, metric: float | None) -> None:

@@ -6,7 +6,6 @@ No torch here: preparing data should start at once.
 import hashlib
 import io
 import json
-import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from saigen.digest import digest_bytes, digest_file
-from saigen.files import write_json, write_whole
+from saigen.files import MANIFEST, refuse_unless_replaceable, replacing, write_json, write_whole
 from saigen.recipe.schema import Data, Fractions, Prepare
 from saigen.refusal import Refusal
 
@@ -119,14 +118,11 @@ def prepare(
         "rows": {split: len(rows.ids) for split, rows in splits.items()},
         "files": {name: digest_bytes(content) for name, content in sorted(files.items())},
     }
-    half = out.with_name(f".{out.name}.half")
-    shutil.rmtree(half, ignore_errors=True)
-    half.mkdir()
-    for name, content in files.items():
-        write_whole(half / name, content)
-    write_json(half / "manifest.json", manifest)
-    shutil.rmtree(out, ignore_errors=True)
-    half.replace(out)
+    refuse_unless_replaceable(out)
+    with replacing(out) as new:
+        for name, content in files.items():
+            write_whole(new / name, content)
+        write_json(new / MANIFEST, manifest)
     return manifest
 
 

@@ -3,17 +3,19 @@
 import html
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from saigen.files import write_whole
+from saigen.files import locked, write_whole
 from saigen.judgement.proving.locate import Place
 from saigen.judgement.remaking.remotes import dvc
 from saigen.records.ledger import complete
 from saigen.records.record import NAME, Document, read_record
-from saigen.records.runs import RESULTS, RUNS, all_runs
+from saigen.records.runs import LOCK, RESULTS, RUNS, readable
+from saigen.refusal import Refusal
 
 RESULT = RESULTS / "verify.json"
 BADGE = RESULTS / "verify.svg"
@@ -81,27 +83,39 @@ def publish(found: Verification, root: Path, *, whole: bool) -> list[str]:
     Returns the names of those runs.
     """
     if whole:
-        write_whole(root / RESULT, found.json_text().encode() + b"\n")
-        write_whole(root / BADGE, _badge(found).encode())
+        (root / RUNS).mkdir(exist_ok=True)
+        with locked(root / RUNS / LOCK):
+            write_whole(root / RESULT, found.json_text().encode() + b"\n")
+            write_whole(root / BADGE, _badge(found).encode())
+    claims = {
+        claim.name: {"result": claim.result, "says": claim.says, "why": claim.why,
+                     "steps": found.steps, "at": found.finished_at, **claim.evidence}
+        for claim in found.claims
+    }  # fmt: skip
     entered: list[str] = []
-    published = root / RESULTS / NAME
-    shown = read_record(published) if published.is_file() else {}
-    for folder in all_runs(root / RUNS):
-        record = read_record(folder)
-        if not record["complete"] or not _is_of(record["recipe"]["layers"], found):
+    for folder, seen in readable(root / RUNS):
+        if not seen["complete"] or not _is_of(seen["recipe"]["layers"], found):
             continue
-        record["claims"] |= {
-            claim.name: {"result": claim.result, "says": claim.says, "why": claim.why,
-                         "steps": found.steps, "at": found.finished_at, **claim.evidence}
-            for claim in found.claims
-        }  # fmt: skip
-        complete(folder, record, event="claims")
+        with locked(folder / LOCK):
+            record = read_record(folder)
+            record["claims"] |= claims
+            complete(folder, record, event="claims")
         entered.append(folder.name)
-        if (folder.name, record["outcome"]) == (shown.get("run"), shown.get("outcome")):
-            write_whole(published, (folder / NAME).read_bytes())
+        if _shown_again(folder, record, root):
             # the record is an output of DVC's stage `evaluate`, which has nothing to do anew
             dvc(root, "commit", "--quiet", "--force", "evaluate")
     return entered
+
+
+def _shown_again(folder: Path, record: dict[str, Any], root: Path) -> bool:
+    """Write a run's record into results/ if that run is published there; whether it is."""
+    published = root / RESULTS / NAME
+    with suppress(Refusal), locked(root / RUNS / LOCK):
+        shown = read_record(published)
+        if (folder.name, record["outcome"]) == (shown["run"], shown["outcome"]):
+            write_whole(published, (folder / NAME).read_bytes())
+            return True
+    return False
 
 
 def _is_of(layers: Mapping[str, Any], found: Verification) -> bool:

@@ -8,19 +8,23 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from saigen.files import beside, locked, move, refuse_unless_replaceable, replacing, write_whole
 from saigen.judgement.comparing.diff import Diff, diff
 from saigen.judgement.remaking import remotes
 from saigen.judgement.remaking.installing import interpreter
 from saigen.judgement.remaking.worktree import bring_data, commit_of, lay_out, worktree
 from saigen.judgement.run import Run
+from saigen.outputs import refuse_owned
 from saigen.recipe.code import git
 from saigen.recipe.composer import handover
 from saigen.records.circumstances import UNCOMMITTED
 from saigen.records.kept import FOLDER as KEPT
+from saigen.records.kept import kept
 from saigen.records.ledger import complete
+from saigen.records.model_folder import FOLDER as MODEL
 from saigen.records.model_folder import WEIGHTS, open_model
 from saigen.records.record import NAME, read_record
-from saigen.records.runs import RESULTS, RUNS, all_runs, numbered
+from saigen.records.runs import LOCK, RESULTS, RUNS, all_runs, numbered
 from saigen.refusal import Failure, Refusal
 
 Say = Callable[[str], None]
@@ -50,7 +54,14 @@ def rerun(run: Run, root: Path, say: Say, *, install: bool = True) -> tuple[Diff
 
 
 def restore(run: Run, root: Path, target: Path, say: Say) -> None:
-    """Put a run's model back, without training: from its folder, or from the DVC remote."""
+    """Put a run's model back, without training: from its folder, or from the DVC remote.
+
+    Raises Refusal, before anything is brought, if what stands at the target is not to be replaced.
+    """
+    if target.resolve() != (root / MODEL).resolve() or target.is_symlink():
+        refuse_owned(target, root)
+    refuse_unless_replaceable(target)
+    target = target.resolve()
     source = run.folder / "model"
     if source.is_dir() and _weights(source) == run.outcome["weights"]["sha256"]:
         _replace(source, target)
@@ -117,15 +128,17 @@ def _saigen(python: str, project: Path, verb: str, run: Run, *, any_environment:
 
 def _enter(folder: Path, root: Path) -> str:
     """Take the new run among the runs here, under the next free name; returns the name."""
-    runs, kept = root / RUNS, folder.parent / KEPT
-    record = read_record(folder)
-    target = next(
-        place for place in numbered(record["recipe"]["digest"], runs) if not place.exists()
-    )
-    shutil.copytree(folder, target, ignore=shutil.ignore_patterns(NAME))
-    if kept.is_dir():
-        shutil.copytree(kept, runs / KEPT, dirs_exist_ok=True)
-    complete(target, record | {"run": target.name})
+    runs, record = root / RUNS, read_record(folder)
+    runs.mkdir(exist_ok=True)
+    for copy in sorted((folder.parent / KEPT).glob("[!.]*")):
+        if kept(runs, copy.name) is None:
+            write_whole(runs / KEPT / copy.name, copy.read_bytes())
+    names = numbered(record["recipe"]["digest"], runs)
+    with beside(runs / folder.name) as new:
+        shutil.copytree(folder, new, dirs_exist_ok=True, ignore=shutil.ignore_patterns(NAME, LOCK))
+        with locked(new / LOCK):  # so that nobody claims it before it is entered
+            target = next(place for place in names if move(new, place))
+            complete(target, record | {"run": target.name})
     return target.name
 
 
@@ -138,8 +151,6 @@ def _publication(part: str, root: Path) -> str | None:
 
 
 def _replace(source: Path, target: Path) -> None:
-    half = target.with_name(f".{target.name}.half")
-    shutil.rmtree(half, ignore_errors=True)
-    shutil.copytree(source, half)
-    shutil.rmtree(target, ignore_errors=True)
-    half.replace(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as new:
+        shutil.copytree(source, new, dirs_exist_ok=True)

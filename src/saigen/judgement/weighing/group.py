@@ -7,8 +7,7 @@ from statistics import fmean
 from saigen.digest import digest_value
 from saigen.judgement.run import Run
 from saigen.recipe.layer import LAYERS
-from saigen.records.record import read_record
-from saigen.records.runs import all_runs
+from saigen.records.runs import readable
 
 Seeds = tuple[tuple[str, int], ...]
 
@@ -43,9 +42,9 @@ def group_of(run: Run) -> Group:
     runs: defaultdict[Seeds, list[Run]] = defaultdict(list)
     left_out: list[str] = []
     own = _without_seeds(run)
-    folders = all_runs(run.folder.parent)
-    beside = [Run(folder=f, record=read_record(f), root=run.root) for f in folders]
-    for other in beside if run.folder in folders else [run]:
+    found = readable(run.folder.parent)
+    beside = [Run(folder=folder, record=record, root=run.root) for folder, record in found]
+    for other in beside if run.folder in [folder for folder, _ in found] else [run]:
         layers = _without_seeds(other)
         if layers["config"] != own["config"]:
             continue

@@ -9,12 +9,12 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from saigen.files import write_json
+from saigen import files
 from saigen.recipe.composer.keys import value_at
 from saigen.recipe.composer.laying import lay
 from saigen.recipe.composer.overrides import options, parse, picked
@@ -36,11 +36,19 @@ class Note:
     asked: dict[str, Any]
 
 
+@contextlib.contextmanager
+def composing(root: Path) -> Iterator[None]:
+    """Keep other compositions away from params.yaml, which is read before it is written."""
+    (root / NOTES).mkdir(parents=True, exist_ok=True)
+    with files.locked(root / NOTES / ".lock"):
+        yield
+
+
 def take(root: Path, note: Note) -> None:
     """Keep a note. A folder that cannot be written costs a derivation later."""
     with contextlib.suppress(OSError):
         _folder(root).mkdir(parents=True, exist_ok=True)
-        write_json(_folder(root) / f"{md5(note.yaml)}.json", asdict(note))
+        files.write_json(_folder(root) / f"{md5(note.yaml)}.json", asdict(note))
 
 
 def note_of(root: Path, digest: str | None) -> Note | None:

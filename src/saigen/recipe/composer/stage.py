@@ -32,8 +32,11 @@ def compose_stage(root: Path, say: Say) -> Composition:
 
     Raises Refusal on a config that is refused, and on a params.yaml that was edited by hand.
     """
-    if os.environ.get("DVC_EXP_NAME"):
-        return _keep(root, say)
+    with notes.composing(root):
+        return _keep(root, say) if os.environ.get("DVC_EXP_NAME") else _compose_anew(root, say)
+
+
+def _compose_anew(root: Path, say: Say) -> Composition:
     path, asked = root / PARAMS, tuple[str, ...]()
     if path.is_file():
         text = path.read_text(encoding="utf-8")
@@ -44,11 +47,16 @@ def compose_stage(root: Path, say: Say) -> Composition:
             # nobody knows which overrides were in force: say what is given up
             for key, (old, new) in differences(_parsed(text), plain.values).items():
                 say(f"CHANGED: {key}: {in_hydras_words(old)} -> {in_hydras_words(new)}")
-    return write(root, asked)
+    return _write(root, asked)
 
 
 def write(root: Path, asked: tuple[str, ...]) -> Composition:
     """Compose and write params.yaml, whatever it held. Returns the composition."""
+    with notes.composing(root):
+        return _write(root, asked)
+
+
+def _write(root: Path, asked: tuple[str, ...]) -> Composition:
     composition = compose(asked, root / CONF)
     write_whole(root / PARAMS, composition.yaml.encode())
     return _noted(root, composition, asked)

@@ -66,13 +66,12 @@ def objective(overrides: tuple[str, ...], root: Path) -> float | None:
 
     None if there is no such run, or it was too short to be validated.
     """
-    from saigen.records.record import read_record
-    from saigen.records.runs import all_runs
+    from saigen.records.runs import readable
 
     composition = compose(overrides, root / CONF)
     wanted = of_config(composition.values).digest
-    for folder in reversed(all_runs(root / _RUNS)):
-        if read_record(folder)["recipe"]["layers"]["config"]["digest"] == wanted:
+    for folder, record in reversed(readable(root / _RUNS)):
+        if record["recipe"]["layers"]["config"]["digest"] == wanted:
             with (folder / "history.csv").open(newline="", encoding="utf-8") as file:
                 found = [float(row[-1]) for row in list(csv.reader(file))[1:] if row[-1]]
             best = max if composition.config.trainer.monitor_mode == "max" else min
