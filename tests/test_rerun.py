@@ -104,7 +104,8 @@ def test_a_commit_that_is_not_here_is_refused_by_name(history, tmp_path):
 
 def test_restore_puts_a_runs_model_back_byte_for_byte(history):
     first, _ = history
-    (first.root / "model").mkdir(exist_ok=True)
+    shutil.rmtree(first.root / "model", ignore_errors=True)
+    shutil.copytree(run_of(first) / "model", first.root / "model")
     (first.root / "model/weights.safetensors").write_bytes(b"something else")
     first.saigen("restore", run_of(first).name)
     for name in ("weights.safetensors", "manifest.json", "config.json"):
