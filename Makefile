@@ -35,7 +35,8 @@ verify: .venv data ## try to break the claims, with your own model and data
 	@$(PYTHON) -m saigen verify $(ARGS)
 
 test: .venv data ## the quick tests
-	@$(PYTHON) -m pytest -n auto -q -m "not slow and not system and not faults" $(ARGS)
+	@$(PYTHON) -m pytest -n auto --dist loadscope --no-loadscope-reorder -q \
+	  -m "not slow and not system and not faults" $(ARGS)
 
 test-full: .venv data ## every test that needs no service
 	@$(PYTHON) -m pytest -n auto -q -m "not system and not faults" $(ARGS)

@@ -29,6 +29,12 @@ COPIED = (
     "src",
 )
 
+# The files of tests that take longest, the first of all first.
+LONGEST = (
+    "test_survival", "test_pipeline", "test_verify", "test_compare", "test_faults_of_storage",
+    "test_configs", "test_overlapped", "test_stage", "test_canary", "test_portable",
+)  # fmt: skip
+
 # The switches that must be set before torch is imported, for tests that train in this process;
 # tests of starting again run in processes of their own.
 SWITCHES = {
@@ -56,6 +62,13 @@ def environment(source: Path) -> dict[str, str]:
 def warm() -> Zygote:
     """The interpreter of this test process from which verbs are forked."""
     return Zygote(environment(ROOT / "src") | SWITCHES)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first: in `make test` each is one test process's, and none of them
+    shall have a long one left when the others are done.
+    """
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else 99)
 
 
 def pytest_unconfigure() -> None:
@@ -154,6 +167,14 @@ def copy_project(target: Path) -> Project:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target / name)
     return Project(target)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_compiler() -> None:
+    """Optimizers that step in this process do not import it (4 s), as in a training."""
+    from saigen.training.stepping import leave_the_compiler_out
+
+    leave_the_compiler_out()
 
 
 @pytest.fixture(scope="session", autouse=True)

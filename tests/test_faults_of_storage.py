@@ -15,7 +15,7 @@ from lab import ENDLESS, SHORT, wait_for
 from saigen.files import write_whole
 
 # Long enough to be met in the middle, with a checkpoint every few steps.
-LONG = (*SHORT, "trainer.max_steps=1500", "trainer.max_epochs=100", "trainer.microbatches=1")
+LONG = (*SHORT, "trainer.max_steps=400", "trainer.max_epochs=100", "trainer.microbatches=1")
 
 _ALLOWED = re.search(r"CapEff:\s*(\w+)", Path("/proc/self/status").read_text())
 needs_mount = pytest.mark.skipif(
