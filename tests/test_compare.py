@@ -268,7 +268,7 @@ def test_another_callable_stands_for_all_its_arguments(copied, monkeypatch):
     ]
 
 
-def test_what_seeds_and_examples_leave_open_is_inconclusive_with_exit_code_2(copied):
+def test_what_seeds_and_examples_leave_open_is_inconclusive_with_exit_code_3(copied):
     def change(record):
         values = record["recipe"]["layers"]["config"]["values"]
         shares = [0.90, 0.94, 0.92] if values["optimizer"]["lr"] == 0.003 else [0.93, 0.91, 0.96]
@@ -277,7 +277,7 @@ def test_what_seeds_and_examples_leave_open_is_inconclusive_with_exit_code_2(cop
 
     edit(copied, change)
     done = copied.run(sys.executable, "-m", "saigen", "compare", "last~1", "last")
-    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.returncode == 3, done.stdout + done.stderr
     assert "inconclusive: about " in done.stdout
     assert "it holds for these 288 evaluation examples, and says nothing of others" in done.stdout
 

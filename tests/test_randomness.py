@@ -87,7 +87,7 @@ def test_augmentation_does_not_depend_on_loader_workers(tmp_path, workers):
     places = [(epoch, np.arange(start, start + 4)) for epoch in (0, 1) for start in (0, 8, 16)]
 
     def read(count):
-        loader = Loader(Noisy(), streams, workers=count, pinned=False)
+        loader = Loader(Noisy(), streams, workers=count, pinned=False, timeout_seconds=60)
         return [batch["x"] for batch in loader.batches(iter(places))]
 
     alone, shared = read(0), read(workers)
@@ -110,6 +110,8 @@ def test_iterating_a_loader_draws_nothing_from_the_global_generator():
     torch.manual_seed(1)
     before = torch.get_rng_state()
     for workers in (0, 1):
-        loader = Loader(Plain(), Streams({"augment": 0}), workers=workers, pinned=False)
+        loader = Loader(
+            Plain(), Streams({"augment": 0}), workers=workers, pinned=False, timeout_seconds=60
+        )
         list(loader.batches(iter([(0, np.arange(4))])))
     assert torch.equal(before, torch.get_rng_state())

@@ -9,9 +9,9 @@ import pytest
 from saigen.judgement.schemas import schema
 
 
-def verify(project, *arguments: str) -> dict:
+def verify(project, *arguments: str, code: int = 0) -> dict:
     done = project.run(sys.executable, "-m", "saigen", "verify", "--json", *arguments)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == code, done.stdout + done.stderr
     found = json.loads(done.stdout)
     jsonschema.validate(found, schema("verify-1"))
     return found
@@ -78,6 +78,6 @@ def test_every_claim_of_the_shipped_example_is_tried_and_holds(project):
 @pytest.mark.slow
 def test_a_killed_training_that_was_over_before_is_not_tried_and_not_held(project):
     """Of one step, none is left to be killed in."""
-    (claim,) = verify(project, "trainer.max_steps=1", "--only", "kill")["claims"]
+    (claim,) = verify(project, "trainer.max_steps=1", "--only", "kill", code=3)["claims"]
     assert claim["result"] == "not tried"
     assert claim["why"] == "the training ended before it could be killed"

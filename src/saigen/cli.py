@@ -1,6 +1,7 @@
 """The verbs. Each imports what it needs when it runs, so that the others answer at once.
 
-Exit codes: 0 done (or: the same), 1 failed (or: differs), 2 refused; `--json` prints one document.
+Exit codes: 0 done (or: the same), 1 failed (or: differs), 2 refused, 3 inconclusive, 130 Ctrl-C,
+143 SIGTERM or SIGHUP (in training at a checkpoint); `--json` prints one document.
 """
 
 import argparse
@@ -12,9 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from saigen import exit_codes
 from saigen.refusal import Failure, Refusal
-from saigen.training.interruption import InterruptedAtCheckpoint
-from saigen.training.processes import TERMINATED
+from saigen.training.interruption import InterruptedAtCheckpoint, Stopped, answered, stop
 
 if TYPE_CHECKING:
     from saigen.recipe.composer.compose import Composition
@@ -30,11 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     verb: _Verb = chosen.verb
     try:
-        code = verb(chosen) or 0
-        sys.stdout.flush()
+        with answered(stop):
+            code = verb(chosen) or exit_codes.DONE
+            sys.stdout.flush()
     except Refusal as refusal:
         _tell(refusal)
-        return 1 if isinstance(refusal, Failure) else 2
+        return exit_codes.FAILED if isinstance(refusal, Failure) else exit_codes.REFUSED
     except ImportError:
         return _refused_for_drift()
     except OSError as error:
@@ -42,13 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still in Python's buffer
         else:
             _tell(_unwritable(error))
-        return 1
-    except InterruptedAtCheckpoint as stopped:
+        return exit_codes.FAILED
+    except (InterruptedAtCheckpoint, Stopped) as stopped:
         _tell(stopped)
-        return TERMINATED
+        return exit_codes.STOPPED
     except KeyboardInterrupt:
         _tell("interrupted; the same command continues")
-        return 130
+        return exit_codes.INTERRUPTED
     return code
 
 
@@ -216,7 +218,11 @@ def _evaluate(chosen: _Chosen) -> int:
     from saigen.records import runs
     from saigen.training import settings
 
-    folder = stages.run_of_model(ROOT) if chosen.stage else runs.find(chosen.run)
+    folder = (
+        stages.run_of_model(ROOT)
+        if chosen.stage
+        else runs.find(chosen.run, ROOT / runs.RUNS, _tell)
+    )
     settings.start_again_if_needed(read_composed(folder / "config.yaml").config)
     code = _finish(folder)
     if chosen.stage:
@@ -283,7 +289,7 @@ def _show(chosen: _Chosen) -> None:
     from saigen.judgement.run import open_run
     from saigen.records.summary import run_table
 
-    record = open_run(chosen.run, ROOT).record
+    record = open_run(chosen.run, ROOT, _tell).record
     print(json.dumps(record, indent=2) if chosen.json else run_table(record))
 
 
@@ -295,7 +301,7 @@ def _diff(chosen: _Chosen) -> int:
     from saigen.judgement.run import open_run
     from saigen.outputs import refuse_output, write_output
 
-    pair = open_run(chosen.a, ROOT), open_run(chosen.b, ROOT)
+    pair = open_run(chosen.a, ROOT, _tell), open_run(chosen.b, ROOT, _tell)
     if chosen.html:
         refuse_output(chosen.html, ROOT, (Path(chosen.a), Path(chosen.b)))
     found = diff(*pair)
@@ -318,9 +324,10 @@ def _compare(chosen: _Chosen) -> int:
     from saigen.judgement.weighing.compare import compare
     from saigen.judgement.weighing.rendering import weighed_text
 
-    found = compare(open_run(chosen.a, ROOT), open_run(chosen.b, ROOT))
+    found = compare(open_run(chosen.a, ROOT, _tell), open_run(chosen.b, ROOT, _tell))
     _answer(chosen, found, weighed_text(found))
-    return {"worse": 1, "inconclusive": 2}.get(found.verdict, 0)
+    codes = {"worse": exit_codes.FAILED, "inconclusive": exit_codes.INCONCLUSIVE}
+    return codes.get(found.verdict, exit_codes.DONE)
 
 
 def _rerun(chosen: _Chosen) -> int:
@@ -328,7 +335,7 @@ def _rerun(chosen: _Chosen) -> int:
     from saigen.judgement.remaking.rerun import rerun
     from saigen.judgement.run import open_run
 
-    run = open_run(chosen.run, ROOT)
+    run = open_run(chosen.run, ROOT, _tell)
     found, name = rerun(run, ROOT, _tell, install=not chosen.here)
     same = f"identical: {name} has the outcome of {run.name}, {found.a.outcome[:12]}"
     text = same if found.same_outcome else diff_text(found)
@@ -339,7 +346,7 @@ def _restore(chosen: _Chosen) -> None:
     from saigen.judgement.remaking.rerun import restore
     from saigen.judgement.run import open_run
 
-    run = open_run(chosen.run, ROOT)
+    run = open_run(chosen.run, ROOT, _tell)
     restore(run, ROOT, chosen.to, print)
     print(f"{chosen.to}: the model of {run.name}")
 
@@ -351,7 +358,8 @@ def _verify(chosen: _Chosen) -> int:
     found = verify(ROOT, chosen.overrides, _tell, full=chosen.full, only=chosen.only)
     for run in publish(found, ROOT, whole=not chosen.only):
         _tell(f"written into the record of {run}")
-    return _answer(chosen, found, scorecard(found), good=found.held)
+    _answer(chosen, found, scorecard(found))
+    return found.exit_code
 
 
 def _doctor(chosen: _Chosen) -> int:

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -95,9 +95,9 @@ class Run:
                     yield target.read_bytes()
 
 
-def open_run(reference: str, root: Path) -> Run:
+def open_run(reference: str, root: Path, say: Callable[[str], None] | None = None) -> Run:
     """A RUN: an id, the beginning of one, last, last~1, a run folder or a record file."""
-    folder = find(reference, root / RUNS)
+    folder = find(reference, root / RUNS, say)
     path = Path(reference)
     record = read_record(path if path.is_file() else folder / NAME)
     return Run(folder=folder, record=record, root=root)

@@ -72,11 +72,13 @@ def readable(runs: Path = RUNS) -> list[tuple[Path, dict[str, Any]]]:
     return found
 
 
-def find(reference: str, runs: Path = RUNS) -> Path:
-    """The folder of a RUN: an id, a prefix of one, `last`, `last~1`, or a path.
+def find(reference: str, runs: Path = RUNS, say: Callable[[str], None] | None = None) -> Path:
+    """The folder of a RUN: an id, the beginning of a recipe (its newest run) with or without the
+    run's number, `last`, `last~1`, or a path.
 
-    A clone in which nothing was trained knows the run that was published to it. Raises
-    Refusal if nothing fits or more than one run does.
+    A clone in which nothing was trained knows the run that was published to it. `say` is told
+    where one of several runs of a recipe was taken. Raises Refusal if nothing fits, or runs of more
+    than one recipe do.
     """
     path = Path(reference)
     if path.is_file() or (path / NAME).is_file():
@@ -89,17 +91,28 @@ def find(reference: str, runs: Path = RUNS) -> Path:
     if match := _LAST.fullmatch(reference):
         fitting = list(known)[::-1][int(match[1] or 0) :][:1]
     else:
-        fitting = [reference] if reference in known else []
-        fitting = fitting or [name for name in known if name.startswith(reference)]
-    if len(fitting) == 1:
-        return known[fitting[0]]
+        fitting = _fitting(reference, list(known))
+    if len({name.rpartition("-")[0] for name in fitting}) == 1:
+        if len(fitting) > 1 and say:
+            say(f"{reference}: {fitting[-1]}, the newest of {len(fitting)} runs of this recipe")
+        return known[fitting[-1]]
     raise Refusal(
         "no run has this name" if not fitting else "more than one run has this name",
         where=f"{runs}/",
-        expected="an id, the beginning of one, last, last~1, or a path",
-        got=reference + (f", which fits {', '.join(fitting[:4])}" if fitting else ""),
+        expected="an id, the beginning of one recipe, last, last~1, or a path",
+        got=(reference or "nothing") + (f", which fits {', '.join(fitting)}" if fitting else ""),
         fix="`saigen runs` lists them" if known else "`make train` makes the first one",
     )
+
+
+def _fitting(reference: str, known: list[str]) -> list[str]:
+    """The runs that a name may stand for, the newest last; `28836b-2` is run 2 of a recipe."""
+    if reference in known:
+        return [reference]
+    stem, dash, number = reference.rpartition("-")
+    beginning, end = (stem, dash + number) if dash else (reference, "")
+    fits = [name for name in known if beginning and name.startswith(beginning)]
+    return [name for name in fits if f"-{name.rpartition('-')[2]}".endswith(end)]
 
 
 def _started_at(folder: Path) -> str:

@@ -1,10 +1,21 @@
-"""SIGTERM, as schedulers send it: asked for at any time, answered at a step's end."""
+"""SIGTERM and SIGHUP, as schedulers and closed terminals send them.
+
+In the loop they are answered at a step's end, elsewhere at once.
+"""
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+_WORKER_SECONDS = 30  # that a run asked to stop has for its last step; saigen: constant
+
+
+class Stopped(BaseException):
+    """A verb was asked to stop; what it started ends with it."""
 
 
 @dataclass
@@ -15,20 +26,44 @@ class Wish:
 
 
 @contextmanager
-def sigterm_noted() -> Iterator[Wish]:
-    """While the context lasts, SIGTERM sets `asked` and does nothing else.
+def answered(answer: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """While the context lasts, the signals call `answer`, except those that are ignored (nohup).
 
-    Signals reach the main thread only; elsewhere (a test, a notebook's thread) it stays False.
+    Signals reach the main thread only; elsewhere (a test, a notebook's thread) nothing is done.
     """
-    wish = Wish(asked=False)
     if threading.current_thread() is not threading.main_thread():
-        yield wish
+        yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: setattr(wish, "asked", True))
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, answer)
     try:
-        yield wish
+        yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    """Answer a signal by ending the verb."""
+    raise Stopped(f"stopped by {signal.Signals(number).name}; the same command continues")
+
+
+@contextmanager
+def wish_noted() -> Iterator[Wish]:
+    """While the context lasts, a signal sets `asked` and does nothing else."""
+    wish = Wish(asked=False)
+    with answered(lambda *_: setattr(wish, "asked", True)):
+        yield wish
+
+
+def outlive_a_stop() -> None:
+    """In a loader's worker: a signal to the whole group must not take the run's batches away before
+    its last step. The worker ends with its parent, or after some time.
+    """
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: signal.alarm(_WORKER_SECONDS))
 
 
 class InterruptedAtCheckpoint(Exception):

@@ -4,15 +4,18 @@ What a sample looks like is a function of (epoch, sample), never of the worker t
 """
 
 import inspect
+import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 
-from saigen.refusal import Refusal
+from saigen.refusal import Failure, Refusal
 from saigen.training.contract import broken, told
+from saigen.training.interruption import outlive_a_stop
 from saigen.training.streams import Streams
 
 Batch = dict[str, torch.Tensor]
@@ -56,8 +59,17 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 class Loader:
     """Reads microbatches for training; also inside a worker, where it travels by fork or pickle."""
 
-    def __init__(self, dataset: Dataset, streams: Streams, *, workers: int, pinned: bool) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        streams: Streams,
+        *,
+        workers: int,
+        pinned: bool,
+        timeout_seconds: float,
+    ) -> None:
         self._dataset: Any = dataset
+        self._timeout_seconds = timeout_seconds
         self._streams, self._workers, self._pinned = streams, workers, pinned
         self.reads_at_once = hasattr(dataset, "__getitems__")
         self._takes_generator = not self.reads_at_once and _takes_generator(dataset)
@@ -66,7 +78,8 @@ class Loader:
         """The microbatches at `places`, in their order.
 
         Workers prefetch. The DataLoader gets a generator of its own: without one, iterating it
-        draws a seed from the global generator.
+        draws a seed from the global generator. Raises Refusal if the workers cannot hand over their
+        batches, Failure if one ends or gives nothing in time.
         """
         if self._workers == 0:
             return map(self.__getitem__, places)
@@ -75,19 +88,26 @@ class Loader:
             sampler=cast(Any, places),
             batch_size=None,
             num_workers=self._workers,
-            worker_init_fn=_one_thread,
+            worker_init_fn=_begin_worker,
             generator=torch.Generator().manual_seed(0),
             pin_memory=self._pinned,
+            timeout=self._timeout_seconds,
         )
-        return iter(loader)
+        try:  # what its queues need; one that is half made prints a traceback of its own
+            [multiprocessing.Semaphore() for _ in range(16 + 4 * self._workers)]
+        except OSError as error:
+            raise _no_shared_memory(Refusal, str(error)) from error
+        return _handed_over(iter(loader))
 
     def __getitem__(self, place: Place) -> Batch:
         """Read one microbatch."""
         epoch, samples = place
         if self.reads_at_once:
-            return _tensors(self._dataset.__getitems__(samples), self._dataset.__getitems__)
-        read = [self._sample(epoch, int(sample)) for sample in samples]
-        return _stacked(read, self._dataset.__getitem__)
+            batch = _tensors(self._dataset.__getitems__(samples), self._dataset.__getitems__)
+        else:
+            read = [self._sample(epoch, int(sample)) for sample in samples]
+            batch = _stacked(read, self._dataset.__getitem__)
+        return batch if get_worker_info() is None else _shared(batch)
 
     def _sample(self, epoch: int, sample: int) -> Mapping[str, Any]:
         # also the global generators, so that transforms that know nothing of us are covered
@@ -160,5 +180,58 @@ def _unreadable(read: Any, reader: Any) -> Refusal:
     )
 
 
-def _one_thread(worker: int) -> None:  # noqa: ARG001
+@dataclass(frozen=True)
+class _NotShared:
+    """What a worker sends in place of a batch that found no shared memory."""
+
+    why: str
+
+
+def _shared(batch: Batch) -> Any:
+    """A batch in shared memory, in a worker. Left to the DataLoader, a batch for which there is
+    none is dropped by a thread of its own, and the run waits for ever.
+    """
+    try:
+        for tensor in batch.values():
+            if tensor.layout == torch.strided and tensor.numel():
+                tensor.share_memory_()  # type: ignore[no-untyped-call]
+    except (RuntimeError, OSError) as error:
+        return _NotShared(str(error))
+    return batch
+
+
+def _handed_over(batches: Iterator[Any]) -> Iterator[Batch]:
+    """What the workers read, or why it does not come."""
+    began = False
+    try:
+        for batch in batches:
+            if isinstance(batch, _NotShared):
+                raise _no_shared_memory(Failure if began else Refusal, batch.why)
+            yield batch
+            began = True
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader"):
+            raise  # the project's own
+        raise Failure(
+            "the loader workers give no batch",
+            where="hardware.loader_workers",
+            expected="a batch of each worker within hardware.process_timeout_seconds",
+            got=str(error).splitlines()[0],
+            fix="hardware.loader_workers=0 reads in this process, where an error shows; a worker "
+            "that was killed may have had too little memory; the same command continues",
+        ) from error
+
+
+def _no_shared_memory(kind: type[Refusal], why: str) -> Refusal:
+    return kind(
+        "the loader workers have no shared memory for their batches",
+        where="/dev/shm (hardware.loader_workers)",
+        expected="room for two batches of each worker",
+        got=why,
+        fix="hardware.loader_workers=0, or a larger /dev/shm, as by `docker run --shm-size=1g`",
+    )
+
+
+def _begin_worker(worker: int) -> None:  # noqa: ARG001
     torch.set_num_threads(1)
+    outlive_a_stop()

@@ -24,7 +24,7 @@ from saigen.training.evaluation import Evaluation
 from saigen.training.fingerprint import Fingerprint
 from saigen.training.flat import FlatModel
 from saigen.training.history import History
-from saigen.training.interruption import InterruptedAtCheckpoint, sigterm_noted
+from saigen.training.interruption import InterruptedAtCheckpoint, wish_noted
 from saigen.training.leaks import GlobalsWatch
 from saigen.training.loading import Loader, Place, to_device
 from saigen.training.model_state import exported, materialize, weights_bytes
@@ -66,7 +66,7 @@ def train(
     """Train one model, as one of the processes of `group`.
 
     Everything that must survive a kill is written below `folder`, by rank 0; other ranks pass
-    None. Raises InterruptedAtCheckpoint after SIGTERM, Failure if the loss is not a number.
+    None. Raises InterruptedAtCheckpoint after a signal to stop, Failure if the loss is no number.
     """
     trainer, tracking, hardware = config.trainer, config.tracking, config.hardware
     device, precision = torch.device(hardware.device), getattr(torch, trainer.precision)
@@ -106,7 +106,13 @@ def train(
     drawn: deque[np.ndarray] = deque()  # the batches that were handed out, for the trace
     steps = range(first, total_steps)
     places = _places(streams, len(dataset), trainer, steps, mine=reduction.mine, drawn=drawn)
-    loader = Loader(dataset, streams, workers=hardware.loader_workers, pinned=device.type == "cuda")
+    loader = Loader(
+        dataset,
+        streams,
+        workers=hardware.loader_workers,
+        pinned=device.type == "cuda",
+        timeout_seconds=hardware.process_timeout_seconds,
+    )
     batches = loader.batches(places)
     history = History(folder, monitor=trainer.monitor, resumed_at=first) if folder else None
     weights = Fingerprint(flat.weights, salt=flat.salt)
@@ -127,7 +133,7 @@ def train(
     autocast = torch.autocast(device.type, precision) if mixed else nullcontext()
 
     # -- Step by step ---------------------------------------------------------------------------
-    with sigterm_noted() as sigterm:
+    with wish_noted() as wish:
         while done < total_steps and not stop:
             step = done
             reduction.begin_step()
@@ -146,7 +152,7 @@ def train(
                 except RuntimeError as error:
                     explain(error, model, partial(_again, task, model, batch))
                     raise
-                sums.put(loss, terms, asked_to_stop=sigterm.asked)
+                sums.put(loss, terms, asked_to_stop=wish.asked)
                 reduction.end_microbatch(microbatch)
             watch.arm()
             reduction.end_step()

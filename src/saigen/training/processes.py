@@ -17,11 +17,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from saigen.exit_codes import STOPPED
 from saigen.refusal import Failure, Refusal
+from saigen.training.interruption import answered
 from saigen.training.ranks import RENDEZVOUS, Launched, is_rank, launched
 
-# saigen: constant, because shells count signals from 128
-TERMINATED = 128 + signal.SIGTERM  # the exit code of a run that SIGTERM ended at a checkpoint
 # saigen: constant, because waiting moves no bit
 _GRACE_SECONDS = 20.0  # that survivors have to say what they saw before they are ended
 _POLL_SECONDS = 0.02  # saigen: constant, because waiting moves no bit
@@ -151,11 +151,10 @@ def launch(processes: int, command: Sequence[str], inherited: int) -> int:
             )
             for rank in range(processes)
         ]
-        forwarded = signal.signal(signal.SIGTERM, lambda *_: _signal_all(ranks, signal.SIGTERM))
         try:
-            return _watch(ranks)
+            with answered(lambda number, _: _signal_all(ranks, number)):
+                return _watch(ranks)
         finally:
-            signal.signal(signal.SIGTERM, forwarded)
             _signal_all(ranks, signal.SIGKILL)
             for process in ranks:
                 process.wait()
@@ -168,7 +167,7 @@ def _watch(ranks: Sequence["subprocess.Popen[bytes]"]) -> int:
         time.sleep(_POLL_SECONDS)
         codes = [process.poll() for process in ranks]
         ended = [(code, rank) for rank, code in enumerate(codes) if code is not None]
-        failed = [found for found in ended if found[0] not in (0, TERMINATED)]
+        failed = [found for found in ended if found[0] not in (0, STOPPED)]
     if not failed:
         return max(code for code, _ in ended)
     # more than one may have ended in the meantime: the one that a signal ended is the cause

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from saigen.exit_codes import DONE, FAILED, INCONCLUSIVE
 from saigen.files import locked, write_whole
 from saigen.judgement.proving.locate import Place
 from saigen.judgement.remaking.remotes import dvc
@@ -21,7 +22,8 @@ RESULT = RESULTS / "verify.json"
 BADGE = RESULTS / "verify.svg"
 
 
-Result = Literal["held", "broken", "not tried", "fact"]
+# not made: the recipe does not promise it; not tried: it does, and the trial did not take place
+Result = Literal["held", "broken", "not tried", "not made", "fact"]
 
 
 class Claim(Document):
@@ -55,9 +57,12 @@ class Verification(Document):
     claims: list[Claim]
 
     @property
-    def held(self) -> bool:
-        """Whether no claim was broken."""
-        return all(claim.result != "broken" for claim in self.claims)
+    def exit_code(self) -> int:
+        """1 if a claim broke, 3 if one that is made was not tried or none is made, else 0."""
+        results = {claim.result for claim in self.claims}
+        if "broken" in results:
+            return FAILED
+        return INCONCLUSIVE if "not tried" in results or results <= {"not made"} else DONE
 
     def words(self) -> str:
         """The score in a few words."""
@@ -65,6 +70,7 @@ class Verification(Document):
             "held": "claims held",
             "broken": "BROKEN",
             "not tried": "not tried",
+            "not made": "not made by this recipe",
         }
         counts = Counter(claim.result for claim in self.claims)
         told = (f"{counts[r]} {word}" for r, word in words.items() if counts[r] or r == "held")
@@ -129,7 +135,7 @@ def _is_of(layers: Mapping[str, Any], found: Verification) -> bool:
 
 
 def _badge(found: Verification) -> str:
-    colour = "#2e7d32" if found.held else "#c62828"
+    colour = {DONE: "#2e7d32", FAILED: "#c62828"}.get(found.exit_code, "#9f6000")
     text = html.escape(found.words())
     width = 62 + 7 * len(text)
     return (

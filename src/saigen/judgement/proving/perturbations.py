@@ -20,7 +20,7 @@ class Perturbation:
     times: bool = False  # file times reversed
     load: bool = False
     fact: bool = False  # reported, not claimed
-    not_tried: str = ""  # why; empty if it is tried
+    not_made: str = ""  # why the recipe makes no such claim; empty if it does
 
 
 def perturbations(config: Config) -> tuple[Perturbation, ...]:
@@ -53,16 +53,16 @@ def perturbations(config: Config) -> tuple[Perturbation, ...]:
         Perturbation("kill", "being killed and resumed does not matter", killed=True),
         Perturbation("processes", "the number of processes does not matter",
                      (f"hardware.processes={1 if hardware.processes == 2 else 2}",),
-                     both=tuple(shared[:1]), not_tried=not_shared),
+                     both=tuple(shared[:1]), not_made=not_shared),
         Perturbation("load", "other work on the machine does not matter", load=True),
         Perturbation("memory", "what stood in memory before does not matter",
                      environment={"MALLOC_PERTURB_": "165", "PYTHONMALLOC": "malloc"},
-                     not_tried="" if hardware.device == "cpu" else "the model runs on a GPU"),
+                     not_made="" if hardware.device == "cpu" else "the model runs on a GPU"),
         Perturbation("threads", "another number of threads",
                      (f"hardware.intra_op_threads={hardware.intra_op_threads % 2 + 1}",),
                      fact=True),
         Perturbation("instruction-set", "another instruction set",
                      ("agreement.instruction_set=default",), fact=True,
-                     not_tried="" if agreement.instruction_set == "native"
+                     not_made="" if agreement.instruction_set == "native"
                      else "the recipe pins it"),
     )  # fmt: skip

@@ -11,6 +11,7 @@ from saigen.judgement.proving.attempts import Attempt, Attempts
 from saigen.judgement.proving.claims import Claim, Result, Verification
 from saigen.judgement.proving.locate import locate
 from saigen.judgement.proving.perturbations import Perturbation, perturbations
+from saigen.judgement.proving.workplace import end_all
 from saigen.judgement.run import Run
 from saigen.recipe.layer import LAYERS
 from saigen.records.circumstances import now
@@ -44,7 +45,11 @@ def verify(
             return claim
 
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            claims = list(pool.map(judged, chosen))
+            try:
+                claims = list(pool.map(judged, chosen))
+            except BaseException:
+                end_all()
+                raise
         broken = [n for n, claim in enumerate(claims) if claim.result == "broken"]
         if broken:
             say("watching line by line where the broken claims part")
@@ -67,10 +72,10 @@ def _judge(attempts: Attempts, baseline: Attempt, perturbation: Perturbation) ->
     """Train under one perturbation and compare with the undisturbed training."""
     both = " ".join(perturbation.both)
     claim = Claim(
-        name=perturbation.name, says=perturbation.claim, result="not tried",
-        why=perturbation.not_tried,
+        name=perturbation.name, says=perturbation.claim,
+        result="not made" if perturbation.not_made else "not tried", why=perturbation.not_made,
     )  # fmt: skip
-    if perturbation.not_tried:
+    if perturbation.not_made:
         return claim
     if both:
         baseline = attempts.make(_undisturbed(perturbation, "reference"))

@@ -18,6 +18,13 @@ from saigen.training.settings import environment_of
 # Made from the rest, or of no use to a training process.
 _LEFT_OUT = {".git", ".venv", ".dvc", "runs", "prepared", "model", "results", ".saigen"}
 _COPIED_BYTES = 1 << 30  # a larger data folder is linked instead
+_RUNNING: set["subprocess.Popen[bytes]"] = set()  # in whichever thread
+
+
+def end_all() -> None:
+    """End what was started and still runs, in every thread."""
+    for process in tuple(_RUNNING):
+        process.kill()
 
 
 class Workplace:
@@ -58,14 +65,18 @@ class Workplace:
         kept |= {name: value for name, value in needed.items() if value is not None}
         kept |= {"PYTHONPATH": str(self.root / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
         command = [sys.executable, "-m", "saigen.judgement.proving.perturbed", json.dumps(plan)]
-        with log.open("ab") as file:
+        with log.open("ab") as file, subprocess.Popen(
+            command, cwd=self.root, env={**kept, **environment},
+            stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+        ) as process:  # fmt: skip
+            _RUNNING.add(process)
             try:
-                return subprocess.run(
-                    command, cwd=self.root, env={**kept, **environment}, timeout=seconds,
-                    check=False, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-                ).returncode  # fmt: skip
+                return process.wait(seconds)
             except subprocess.TimeoutExpired:
                 return -1
+            finally:
+                process.kill()
+                _RUNNING.discard(process)
 
     def train(
         self,

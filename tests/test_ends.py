@@ -1,0 +1,191 @@
+"""How a verb ends: by signals, by Ctrl-C, without shared memory; and the exit code that says so."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from lab import SHORT, wait_for
+
+from saigen import exit_codes
+from saigen.judgement.proving.claims import Claim, Verification
+from saigen.records.runs import find
+from saigen.refusal import Refusal
+
+LONG = (*SHORT, "trainer.max_steps=100000", "trainer.max_epochs=100000")
+
+
+def started(project, log: Path, *arguments: str, ignoring: str = "") -> "subprocess.Popen[bytes]":
+    """A verb in a session of its own; `ignoring`: a signal that it inherits as ignored."""
+    command = [sys.executable, "-m", "saigen", *arguments]
+    if ignoring:
+        command = ["bash", "-c", f"trap '' {ignoring}; exec \"$@\"", "bash", *command]
+    environment = os.environ | {"PYTHONPATH": str(project.root / "src")}
+    with log.open("w") as file:
+        return subprocess.Popen(
+            command, cwd=project.root, env=environment, stdout=file, stderr=file,
+            start_new_session=True,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (signal.SIGHUP, exit_codes.STOPPED, "stopped at a checkpoint after step"),
+        (signal.SIGINT, exit_codes.INTERRUPTED, "interrupted; the same command continues"),
+    ],
+)
+def test_a_signal_to_the_whole_group_ends_a_run_with_loader_workers(
+    prepared_project, tmp_path, number, code, said
+):
+    """As a closed terminal and a scheduler send it: the workers get it, too."""
+    log = tmp_path / "log"
+    process = started(prepared_project, log, "train", *LONG, "hardware.loader_workers=2")
+    wait_for(lambda: "step 1/" in log.read_text())
+    os.killpg(process.pid, number)
+    assert process.wait(timeout=60) == code, log.read_text()
+    assert said in log.read_text()
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.slow
+def test_two_processes_stop_at_one_checkpoint_at_sighup(prepared_project, tmp_path):
+    log = tmp_path / "log"
+    process = started(prepared_project, log, "train", *LONG, "hardware.processes=2")
+    wait_for(lambda: "step 1/" in log.read_text())
+    os.killpg(process.pid, signal.SIGHUP)
+    assert process.wait(timeout=60) == exit_codes.STOPPED, log.read_text()
+
+
+@pytest.mark.slow
+def test_nohup_is_honoured(prepared_project, tmp_path):
+    log = tmp_path / "log"
+    process = started(prepared_project, log, "train", *LONG, ignoring="HUP")
+    wait_for(lambda: "step 1/" in log.read_text())
+    process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == exit_codes.STOPPED
+
+
+@pytest.mark.slow
+def test_a_verify_that_is_stopped_leaves_no_training_behind(prepared_project, tmp_path):
+    log = tmp_path / "log"
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    os.environ["TMPDIR"] = str(scratch)
+    try:
+        process = started(prepared_project, log, "verify", "--only", "rerun", "--only", "draws")
+    finally:
+        del os.environ["TMPDIR"]
+    wait_for(lambda: list(scratch.glob("saigen-verify-*/*/project/runs/*/record.json")))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == exit_codes.STOPPED
+    assert "stopped by SIGTERM" in log.read_text()
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.skipif(
+    os.getuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0,
+    reason="mounting needs root",
+)
+@pytest.mark.parametrize("room", ["4k", "256k"])  # not even for the queues; not for a batch
+def test_a_batch_that_finds_no_shared_memory_is_refused(prepared_project, room):
+    text = f'mount -t tmpfs -o size={room} tmpfs /dev/shm && exec "$@"'
+    command = (sys.executable, "-m", "saigen", "train", "hardware.loader_workers=2")
+    command += ("trainer.batch_examples=1200",)
+    done = prepared_project.run("unshare", "-m", "bash", "-c", text, "bash", *command)
+    assert done.returncode == exit_codes.REFUSED, done.stdout + done.stderr
+    assert "the loader workers have no shared memory for their batches" in done.stderr
+    assert "fix:      hardware.loader_workers=0, or a larger /dev/shm" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_worker_that_gives_nothing_in_time_fails_the_run_by_name(prepared_project):
+    path = prepared_project.root / "src/project/data.py"
+    text = path.read_text()
+    old = "        return {name: array[indices] for name, array in self.arrays.items()}\n"
+    assert old in text
+    path.write_text(text.replace(old, "        import time; time.sleep(3)\n" + old))
+    told = prepared_project.refused(
+        "train", *SHORT, "hardware.loader_workers=1", "hardware.process_timeout_seconds=1", code=1
+    )
+    assert "the loader workers give no batch" in told
+    assert "DataLoader timed out after 1" in told
+
+
+def verification(*results: str) -> Verification:
+    claims = [Claim(name=r, says=r, result=r) for r in results]  # type: ignore[arg-type]
+    return Verification(
+        steps=1, started_at="", finished_at="", machine="", layers={}, config={}, claims=claims
+    )
+
+
+@pytest.mark.parametrize(
+    ("results", "code"),
+    [
+        (("held", "fact", "not made"), exit_codes.DONE),
+        (("fact",), exit_codes.DONE),
+        (("not tried",), exit_codes.INCONCLUSIVE),
+        (("held", "not tried"), exit_codes.INCONCLUSIVE),
+        (("not made",), exit_codes.INCONCLUSIVE),
+        ((), exit_codes.INCONCLUSIVE),
+        (("held", "not tried", "broken"), exit_codes.FAILED),
+    ],
+)
+def test_verify_is_done_only_if_something_was_tried_and_nothing_left_out(results, code):
+    assert verification(*results).exit_code == code
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Three runs: two of one recipe, the other of one that begins alike."""
+    for name, moment in (("28836b0000aa-1", "2"), ("28836b0000aa-2", "3"), ("28836c0000bb-2", "1")):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        text = f'{{"run": "{name}", "circumstances": {{"started_at": "{moment}"}}}}'
+        (tmp_path / "runs" / name / "record.json").write_text(text)
+    return tmp_path / "runs"
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("28836b", "28836b0000aa-2"),
+        ("28836b-1", "28836b0000aa-1"),
+        ("28836b-2", "28836b0000aa-2"),
+        ("28836b0000aa-1", "28836b0000aa-1"),
+        ("28836c", "28836c0000bb-2"),
+        ("last", "28836b0000aa-2"),
+        ("last~2", "28836c0000bb-2"),
+    ],
+)
+def test_a_recipes_beginning_is_its_newest_run_and_a_number_picks_one(runs, name, found):
+    said = []
+    assert find(name, runs, said.append).name == found
+    newest = ["28836b: 28836b0000aa-2, the newest of 2 runs of this recipe"]
+    assert said == (newest if name == "28836b" else [])
+
+
+@pytest.mark.parametrize("name", ["28836", "28836-2", "28836b-3", "28836b-", "-2", "", "x"])
+def test_what_fits_no_run_or_two_recipes_is_refused(runs, name):
+    with pytest.raises(Refusal) as refused:
+        find(name, runs)
+    if name in ("28836", "28836-2"):
+        assert "more than one run has this name" in str(refused.value)
+        assert "28836c0000bb-2" in str(refused.value)
+        assert "28836b0000aa-2" in str(refused.value)
+    else:
+        assert "no run has this name" in str(refused.value)
+
+
+def test_every_exit_code_stands_in_the_documents():
+    codes = {v for n, v in vars(exit_codes).items() if n.isupper()}
+    for name in ("README.md", "docs/design.md"):
+        text = (ROOT / name).read_text()
+        (told,) = [p for p in text.split("\n\n") if p.startswith("Exit codes:")]
+        assert {int(n) for n in re.findall(r"\b\d+\b", told)} == codes, name
