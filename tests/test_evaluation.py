@@ -13,10 +13,12 @@ from saigen.training.evaluation import evaluating
 ODD = '''
 """Models with a habit."""
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
+from project.data import Digits
 from project.models.mlp import MLP
 
 
@@ -54,6 +56,12 @@ class Caching(MLP):
         scale = torch.ones(10) if self.scale is None else self.scale
         return super().forward(inputs) * scale
 
+
+
+class Jittered(Digits):
+    def __getitems__(self, indices):
+        read = super().__getitems__(indices)
+        return read | {"inputs": read["inputs"] + np.float32(np.random.rand())}
 '''
 NAMED = "*, inputs: int, hidden: int, outputs: int, dropout: float"
 SHORT = ("trainer.max_epochs=3", "trainer.batch_examples=512", "tracking.history_every_steps=1")
@@ -157,3 +165,43 @@ def test_the_bits_of_a_row_do_not_depend_on_its_neighbours(odd):
         found[name] = odd.saigen("predict", model, str(path))
     assert rows_of(found["alone"], names[:1]) == rows_of(found["among"], names[:1])
     assert rows_of(found["alone"], names[:1]) == rows_of(found["with others"], names[:1])
+
+
+def test_best_and_stop_are_decided_alike_where_each_process_has_statistics_of_its_own(lab):
+    """BatchNorm under `statistical`: the validation of one process decides for all."""
+    overrides = (
+        "experiment=cnn_augmented", "agreement=statistical", "model.channels=4",
+        "trainer.batch_examples=64", "trainer.microbatches=2", "trainer.max_steps=60",
+        "trainer.stop_after_validations=2",
+    )  # fmt: skip
+    record = lab.train(overrides, processes=2)
+    assert record["circumstances"]["training"]["processes"] == 2
+    assert record["outcome"]["metrics"]["accuracy"] > 0
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("Sampling", "evaluation draws random numbers (src/project/odd.py:15 (Sampling.forward)"),
+        ("Dropping", "evaluation draws random numbers (src/project/odd.py:20 (Dropping.forward)"),
+        ("Centring", "the predictions for a row depend on the other rows of its batch"),
+    ],
+)
+def test_what_moves_predictions_besides_weights_and_row_is_said(odd, model, says):
+    said, record = train(odd, model)
+    assert f"warning: {says}" in said
+    assert says in record["circumstances"]["training"]["warnings"][0]
+
+
+@pytest.mark.parametrize("shipped", ["model=mlp", "experiment=cnn_augmented"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_nothing_that_is_shipped_is_warned_of(odd, shipped, precision):
+    chosen = (shipped, f"trainer.precision={precision}")
+    assert "warning" not in odd.saigen("train", *chosen, "debug=two_steps")
+
+
+def test_draws_outside_of_streams_are_said_at_the_end_with_their_line(odd):
+    said = odd.saigen("train", *SHORT, "data.train_dataset._target_=project.odd.Jittered")
+    assert "warning: random numbers were drawn outside of streams (numpy.random at " in said
+    number = ODD.splitlines().index(next(x for x in ODD.splitlines() if "np.random" in x)) + 1
+    assert f"src/project/odd.py:{number} (Jittered.__getitems__) drew from numpy.random" in said

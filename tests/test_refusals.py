@@ -75,7 +75,7 @@ def test_nan_in_the_loss_fails_and_leaves_no_complete_record(prepared_project):
     text = prepared_project.refused(
         "train", "optimizer=sgd", "optimizer.lr=1e30", "trainer.clip_gradient_norm=null", code=1
     )
-    assert "the loss is not a number any more" in text
+    assert "loss is NaN at step" in text
     assert "lower optimizer.lr" in text
     assert '"complete": false' in next(prepared_project.root.glob("runs/*/record.json")).read_text()
     assert not list(prepared_project.root.glob("runs/*/model"))

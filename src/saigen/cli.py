@@ -9,6 +9,7 @@ import json
 import os
 import select
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = verb(chosen) or exit_codes.DONE
             sys.stdout.flush()
     except Refusal as refusal:
+        if "SAIGEN_TRACEBACK" in os.environ:
+            traceback.print_exception(refusal)
         _tell(refusal)
         return exit_codes.FAILED if isinstance(refusal, Failure) else exit_codes.REFUSED
     except ImportError:

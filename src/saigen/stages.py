@@ -1,7 +1,8 @@
 """The stages of dvc.yaml, one function each: what a person reads after dvc.yaml itself."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from saigen.files import (
     replacing,
     write_whole,
 )
+from saigen.project_code import project_errors
 from saigen.recipe import code, environment, lock
 from saigen.recipe.callables.callees import instantiate
 from saigen.recipe.composer.compose import Composition, typed
@@ -31,9 +33,17 @@ from saigen.recipe.schema import Config
 from saigen.records import circumstances, kept, ledger, model_folder, runs
 from saigen.records.model_folder import WEIGHTS, ModelFolder, open_model, write_model
 from saigen.records.predictions import predictions_csv
-from saigen.records.record import new_record, outcome_digest, read_record, write_record
+from saigen.records.record import (
+    json_metrics,
+    new_record,
+    outcome_digest,
+    read_record,
+    write_failure,
+    write_record,
+)
 from saigen.refusal import Failure, Refusal
 from saigen.training import preparation, settings
+from saigen.training.interruption import InterruptedAtCheckpoint
 from saigen.training.prepared import FOLDER, Prepared, open_prepared
 from saigen.training.processes import Group
 
@@ -70,16 +80,18 @@ def train(
     group.refuse_unless_same("recipe", {name: layers[name]["digest"] for name in LAYERS})
     if not group.writes:
         if not group.share(None):  # rank 0 says whether there is anything left to train
-            loop.train(chosen, prepared, None, group, say=say)
+            with project_errors():
+                loop.train(chosen, prepared, None, group, say=say)
         return None
     ledger.entries(root / runs.RUNS)  # refused here, and not when all is trained
     with runs.claim(recipe["digest"], root / runs.RUNS, say) as folder:
-        record = _begin(folder, recipe, composition, drift, root)
+        record = _begin(folder, recipe, composition, drift, root, say=say)
         if record["outcome"]["weights"] and (folder / "model" / MANIFEST).is_file():
             group.share(True)
             return folder  # interrupted after training: only the evaluation is missing
         group.share(False)
-        trained = loop.train(chosen, prepared, folder, group, say=say)
+        with _failure_recorded(folder):
+            trained = loop.train(chosen, prepared, folder, group, say=say)
         manifest = write_model(
             folder / "model",
             tensors=trained.tensors,
@@ -129,11 +141,19 @@ def _evaluated(
     _set_switches(chosen)
     prepared = open_prepared(root / FOLDER)
     _refuse_other_data(record, prepared)
+    from saigen.training.contract import refuse_nonfinite
+
     arrays, ids = prepared.arrays("evaluation"), prepared.ids("evaluation")
-    evaluation, network = _trained(model, chosen, "evaluation", arrays)
-    found, metrics = evaluation.measure(network)
-    table = predictions_csv(ids, found)
-    outcome = {"metrics": metrics, "predictions": {"sha256": digest_bytes(table), "rows": len(ids)}}
+    with _failure_recorded(folder):
+        evaluation, network = _trained(model, chosen, "evaluation", arrays)
+        found, metrics = evaluation.measure(network)
+        if chosen.trainer.nonfinite_metrics == "refuse":
+            refuse_nonfinite(metrics, f"evaluation of {folder.name}")
+        table = predictions_csv(ids, found)
+    outcome = {
+        "metrics": json_metrics(metrics),
+        "predictions": {"sha256": digest_bytes(table), "rows": len(ids)},
+    }
     if record["complete"]:
         for part, value in outcome.items():
             if record["outcome"][part] != value:
@@ -172,9 +192,10 @@ def predict(model_path: Path, source: Path, root: Path) -> bytes:
         )
     steps: preparation.Preparation = instantiate(chosen.prepare.preparation)
     table = steps.read(source)
-    arrays = steps.transform(table, model.fitted)
-    evaluation, network = _trained(model, chosen, "prediction", arrays)
-    return predictions_csv(table.ids, evaluation.predict(network))
+    with project_errors():
+        arrays = steps.transform(table, model.fitted)
+        evaluation, network = _trained(model, chosen, "prediction", arrays)
+        return predictions_csv(table.ids, evaluation.predict(network))
 
 
 def publish_model(folder: Path, root: Path) -> None:
@@ -250,7 +271,13 @@ def capture_recipe(
 
 
 def _begin(
-    folder: Path, recipe: dict[str, Any], composition: Composition, drift: lock.Drift, root: Path
+    folder: Path,
+    recipe: dict[str, Any],
+    composition: Composition,
+    drift: lock.Drift,
+    root: Path,
+    *,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Write the record as it stands before step 0, or take up the one of an interrupted start.
 
@@ -259,6 +286,9 @@ def _begin(
     surroundings = circumstances.capture(root, composition, drift.lines)
     if (folder / "record.json").is_file():
         record = read_record(folder)
+        if failure := record["circumstances"].pop("failure", None):
+            surroundings["after_failure"] = failure
+            say(f"this run failed before ({failure['what']}); the same recipe may fail there again")
         record["circumstances"]["continued"].append(surroundings)
     else:
         record = new_record(folder.name, recipe, surroundings)
@@ -270,6 +300,23 @@ def _begin(
     write_whole(folder / "config.yaml", composition.yaml.encode())
     write_record(folder, record)
     return record
+
+
+@contextmanager
+def _failure_recorded(folder: Path) -> Iterator[None]:
+    """Around what makes a run: the record of one that ends badly says how, for it was not merely
+    interrupted.
+    """
+    try:
+        with project_errors():
+            yield
+    except InterruptedAtCheckpoint:
+        raise
+    except Exception as error:
+        what = error.what if isinstance(error, Refusal) else f"{type(error).__name__}: {error}"
+        with suppress(OSError, Refusal):  # a full disk, a folder that is gone
+            write_failure(folder, what, str(error))
+        raise
 
 
 def _set_switches(chosen: Config) -> dict[str, Any]:

@@ -96,6 +96,9 @@ class Trainer(Section):
     validate_every_epochs: Count = Field(description="how often validation is measured")
     monitor: str = Field(description="the validation metric that picks the weights")
     monitor_mode: Literal["max", "min"] = Field(description="which way the metric improves")
+    nonfinite_metrics: Literal["record", "refuse"] = Field(
+        description="when a metric is NaN or infinite; it is never the best"
+    )
     keep_weights: Literal["best", "last"] = Field(
         description="the weights of the best validation (ties: the earliest), or the last"
     )

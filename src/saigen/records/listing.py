@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from saigen.records import ledger
-from saigen.records.record import Document, promises_bits, read_record
+from saigen.records.record import Document, Metric, promises_bits, read_record
 from saigen.records.runs import all_runs, is_claimed
 from saigen.refusal import Refusal
 
@@ -17,10 +17,11 @@ class Row(Document):
 
     run: str
     started_at: str
-    state: Literal["complete", "running", "interrupted", "violation", "unreadable"]
+    state: Literal["complete", "running", "interrupted", "failed", "violation", "unreadable"]
+    failure: str | None = Field(description="what ended a run that failed")
     recipe: str
     outcome: str | None
-    metrics: dict[str, float]
+    metrics: dict[str, Metric]
     made: str = Field(description="which making of this recipe it was, and whether it agreed")
     claims: dict[str, str] = Field(description="held, broken or not tried, by claim")
     config: dict[str, Any] = Field(description="every value, by full key")
@@ -57,7 +58,7 @@ def listing(runs: Path, filters: Sequence[str] = (), sort: str | None = None) ->
     if sort:
         key = sort.removeprefix("-")
         _refuse_unknown(key, known)
-        found = {row.run: keys[row.run].get(key) for row in rows}
+        found = {row.run: _sortable(keys[row.run].get(key)) for row in rows}
         last = [row for row in rows if found[row.run] is None]  # upwards and downwards
         rows = [row for row in rows if row not in last]
         rows.sort(key=lambda row: (isinstance(found[row.run], str), found[row.run]),
@@ -80,13 +81,15 @@ def _row(folder: Path, lines: Sequence[dict[str, Any]], *, altered: bool) -> Row
     try:
         record = read_record(folder)
     except Refusal as refusal:
-        return Row(run=folder.name, started_at="", state="unreadable", recipe="", outcome=None,
-                   metrics={}, made=f"its record: {refusal.got}", claims={}, config={})  # fmt: skip
+        return Row(run=folder.name, started_at="", state="unreadable", failure=None, recipe="",
+                   outcome=None, metrics={}, made=f"its record: {refusal.got}", claims={},
+                   config={})  # fmt: skip
     line = next((line for line in lines if line["run"] == record["run"] and not altered), None)
     bits = promises_bits(record)
     standing = ledger.standing_of(line, lines[: line["number"]], bits=bits) if line else None
     unknown = "the ledger was altered: `saigen audit`" if altered else "not in the ledger"
-    state = "complete" if record["complete"] else "interrupted"
+    failure = record["circumstances"].get("failure")
+    state = "complete" if record["complete"] else "failed" if failure else "interrupted"
     if standing and standing.violated:
         state = "violation"
     elif not record["complete"] and is_claimed(folder):
@@ -96,6 +99,7 @@ def _row(folder: Path, lines: Sequence[dict[str, Any]], *, altered: bool) -> Row
             "run": record["run"],
             "started_at": record["circumstances"]["started_at"],
             "state": state,
+            "failure": failure["what"] if state == "failed" else None,
             "recipe": record["recipe"]["digest"],
             "outcome": record["outcome"]["digest"],
             "metrics": record["outcome"]["metrics"] or {},
@@ -107,10 +111,17 @@ def _row(folder: Path, lines: Sequence[dict[str, Any]], *, altered: bool) -> Row
     )
 
 
+def _sortable(value: Any) -> Any:
+    """A value as it is sorted: NaN as if it were not there."""
+    if value in ("NaN", "Infinity", "-Infinity"):
+        return None if value == "NaN" else float(value)
+    return value
+
+
 def _same(value: Any, text: str) -> bool:
     """Whether a value is what was written on the command line."""
     try:
-        return float(value) == float(text)
+        return float(value) == float(text) or str(value) == text
     except (TypeError, ValueError):
         words = {True: "true", False: "false", None: "null"}
         return bool((words[value] if value in (True, False, None) else str(value)) == text)

@@ -7,6 +7,8 @@ this one; what they did not hold is empty.
 """
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +22,8 @@ SCHEMA = 2
 NAME = "record.json"
 
 Sha256 = str
+# JSON has no word for these numbers; `float` reads them all
+Metric = float | Literal["NaN", "Infinity", "-Infinity"]
 
 
 class Document(BaseModel):
@@ -62,7 +66,7 @@ class Outcome(Document):
 
     digest: Sha256 | None = Field(description="over the four parts; null until all are there")
     weights: dict[str, Any] | None = Field(description="sha256 of each tensor file, initial, final")
-    metrics: dict[str, float] | None = Field(description="on the frozen evaluation split")
+    metrics: dict[str, Metric] | None = Field(description="on the frozen evaluation split")
     predictions: dict[str, Any] | None = Field(description="sha256 and rows of predictions.csv")
     trace: dict[str, Any] | None = Field(description="sha256 and steps of the trace")
 
@@ -92,6 +96,23 @@ def new_record(run: str, recipe: dict[str, Any], circumstances: dict[str, Any]) 
         "circumstances": circumstances,
         "claims": {},
     }
+
+
+def json_metrics(metrics: Mapping[str, float]) -> dict[str, Metric]:
+    """Metrics as a record holds them: what is not finite by its name."""
+
+    def name(value: float) -> Metric:
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+    return {key: v if math.isfinite(v) else name(v) for key, v in metrics.items()}
+
+
+def write_failure(folder: Path, what: str, why: str) -> None:
+    """Say in the record of a run that is not complete what ended it."""
+    record = read_record(folder)
+    if not record["complete"]:
+        record["circumstances"]["failure"] = {"what": what, "why": why}
+        write_record(folder, record)
 
 
 def outcome_digest(outcome: dict[str, Any]) -> str | None:

@@ -5,13 +5,14 @@ from typing import Any
 
 from saigen.recipe.layer import LAYERS
 from saigen.records.listing import Row
+from saigen.records.record import Metric
 
 _HEAD = 12  # hex digits of a digest that a person reads; the record holds all 64
 
 
-def metrics_line(metrics: Mapping[str, float] | None) -> str:
+def metrics_line(metrics: Mapping[str, Metric] | None) -> str:
     """Metrics on one line."""
-    told = ", ".join(f"{name} {value:.4f}" for name, value in (metrics or {}).items())
+    told = ", ".join(f"{name} {float(value):.4f}" for name, value in (metrics or {}).items())
     return told or "not evaluated"
 
 
@@ -19,9 +20,9 @@ def run_table(record: dict[str, Any]) -> str:
     """One run: its metrics, digests and files, and what to try next."""
     outcome, layers = record["outcome"], record["recipe"]["layers"]
     weights = outcome["weights"] or {}
-    rows = [(name, f"{value:.4f}") for name, value in (outcome["metrics"] or {}).items()]
+    rows = [(name, f"{float(value):.4f}") for name, value in (outcome["metrics"] or {}).items()]
     rows += [
-        ("run", record["run"] + ("" if record["complete"] else " (not complete)")),
+        ("run", record["run"] + _unfinished(record)),
         ("recipe", record["recipe"]["digest"][:_HEAD]),
         *((f"  {name}", layers[name]["digest"][:_HEAD]) for name in LAYERS),
         ("outcome", (outcome["digest"] or "-")[:_HEAD]),
@@ -44,7 +45,7 @@ def runs_table(rows: Sequence[Row]) -> str:
             row.started_at[:19],
             row.recipe[:_HEAD],
             (row.outcome or "-")[:_HEAD],
-            row.state.upper() if row.state == "violation" else row.state,
+            _state(row),
             metrics_line(row.metrics),
             _score(row.claims),
             row.made,
@@ -52,6 +53,19 @@ def runs_table(rows: Sequence[Row]) -> str:
         for row in rows
     ]
     return _table([head, *lines])
+
+
+def _state(row: Row) -> str:
+    if row.failure:
+        return f"failed: {row.failure}"
+    return row.state.upper() if row.state == "violation" else row.state
+
+
+def _unfinished(record: dict[str, Any]) -> str:
+    if record["complete"]:
+        return ""
+    failure = record["circumstances"].get("failure")
+    return f" (failed: {failure['what']})" if failure else " (not complete)"
 
 
 def _score(claims: Mapping[str, str]) -> str:

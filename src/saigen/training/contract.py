@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from saigen.project_code import place_of
-from saigen.refusal import Refusal
+from saigen.refusal import Failure, Refusal
 
 
 class Task(Protocol):
@@ -162,6 +162,14 @@ def _float(value: Any) -> float | None:
         return None
 
 
-def not_finite(metrics: Mapping[str, float]) -> list[str]:
-    """The metrics that are NaN or infinite, by name."""
-    return [name for name, value in metrics.items() if not math.isfinite(value)]
+def refuse_nonfinite(metrics: Mapping[str, float], where: str) -> None:
+    """Raise Failure if a metric is NaN or infinite."""
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise Failure(
+                f"the metric {name} is {'NaN' if math.isnan(value) else value}",
+                where=where,
+                expected="finite numbers (trainer.nonfinite_metrics: refuse)",
+                got=str(value),
+                fix="mend the metric; or trainer.nonfinite_metrics=record, which keeps it as it is",
+            )

@@ -36,7 +36,7 @@ class Evaluation:
         arrays: Mapping[str, np.ndarray],
     ) -> None:
         """Build the dataset. Raises Refusal if it has not a sample for each row."""
-        self._task, self._streams, self._targets = task, streams, arrays
+        self.task, self._streams, self._targets = task, streams, arrays
         self._purpose = PURPOSES.index(purpose)
         self._dataset = build_dataset(config, streams, "evaluation_dataset", arrays)
         self._samples = len(self._dataset)
@@ -61,9 +61,9 @@ class Evaluation:
             for number, start in enumerate(range(0, self._samples, self._size)):
                 rows = np.arange(start, start + self._size) % self._samples
                 self._streams.set_globals("evaluation", self._purpose, number)
-                found = self._task.predictions(self._outputs(model, self._read(rows)))
+                found = self.task.predictions(self._outputs(model, self._read(rows)))
                 kept = min(self._size, self._samples - start)
-                for name, array in rows_of(found, self._size, kept, self._task).items():
+                for name, array in rows_of(found, self._size, kept, self.task).items():
                     parts.setdefault(name, []).append(array)
         return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
@@ -71,7 +71,7 @@ class Evaluation:
         """Predictions, and metrics as floats."""
         found = self.predict(model)
         self._streams.set_globals("evaluation", self._purpose)
-        return found, metrics_of(self._task.metrics(found, self._targets), self._task)
+        return found, metrics_of(self.task.metrics(found, self._targets), self.task)
 
     def outputs(self, model: torch.nn.Module) -> Any:
         """What the model makes of the first batch, with the streams as they are."""
@@ -107,9 +107,9 @@ class Evaluation:
         watch = GlobalsWatch(locate=locate)
         self._streams.set_globals("evaluation", self._purpose, 0)
         watch.arm()
-        found = self._task.predictions(self._outputs(model, self._read(rows)))
+        found = self.task.predictions(self._outputs(model, self._read(rows)))
         moved = watch.check()
-        rows_kept = rows_of(found, self._size, self._size, self._task)
+        rows_kept = rows_of(found, self._size, self._size, self.task)
         return rows_kept, ", ".join(moved), watch.first
 
     def _read(self, rows: np.ndarray) -> Batch:
@@ -118,7 +118,7 @@ class Evaluation:
     def _outputs(self, model: torch.nn.Module, batch: Batch) -> Any:
         enabled = self._precision != torch.float32
         with torch.autocast(self._device.type, dtype=self._precision, enabled=enabled):
-            return self._task.forward(model, batch)
+            return self.task.forward(model, batch)
 
 
 @contextmanager

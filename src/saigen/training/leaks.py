@@ -7,6 +7,7 @@ patched and no caller can go around it, however it imported its functions.
 """
 
 import ctypes
+import os
 import random
 import sys
 import traceback
@@ -29,15 +30,16 @@ _TorchWords = ctypes.c_uint32 * 10  # saigen: constant, because torch lays its s
 class GlobalsWatch:
     """Counts, per generator, the step boundaries at which it had moved outside a stream.
 
-    Costs 4 us per `arm` and `check` together (`bench/streams.py`). With ``locate`` every line of
-    Python that runs in between is followed (`sys.settrace`, this thread) until the first draw,
-    which is then told in `first`: some hundred times slower, the same bits.
+    Costs 4 us per `arm` and `check` together (`bench/streams.py`). With ``locate``, and once after
+    a boundary at which one moved, every line of Python that runs in between is followed
+    (`sys.settrace`, this thread) until the first draw, which is then told in `first`: some hundred
+    times slower, the same bits.
     """
 
     def __init__(self, *, locate: bool) -> None:
         self.counts: Counter[str] = Counter()
         self.first: str | None = None  # file, line and function of the project's own code
-        self._locate = locate
+        self._always = self._locate = locate
         self._tracer: _Tracer | None = None
         self._positions = _readers()
         self._before: list[object] | None = None
@@ -56,7 +58,18 @@ class GlobalsWatch:
         self._before = None
         if moved:  # to update with nothing takes a microsecond
             self.counts.update(moved)
+        self._locate = self._always or bool(moved)
         return moved
+
+    def said(self) -> list[str]:
+        """What there is to say of draws outside of streams."""
+        if not self.counts:
+            return []
+        often = ", ".join(f"{name} at {n} step boundaries" for name, n in self.counts.items())
+        if self.first is None:
+            often += "; tracking.leak_watch=locate names the line"
+        where = f": {self.first}" if self.first else ""
+        return [f"random numbers were drawn outside of streams ({often}){where}"]
 
     def _moved(self) -> tuple[str, ...]:
         now = [read() for read in self._positions.values()]
@@ -106,7 +119,7 @@ def _blame(generator: str, frame: FrameType, line: int) -> str:
     own = (at for at in frames if is_project(at[0].f_code.co_filename))
     inner, line = next(own, frames[0])
     code = inner.f_code
-    return f"{code.co_filename}:{line} ({code.co_qualname}) drew from {generator}"
+    return f"{os.path.relpath(code.co_filename)}:{line} ({code.co_qualname}) drew from {generator}"
 
 
 def _readers() -> dict[str, Callable[[], object]]:

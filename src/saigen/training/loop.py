@@ -19,7 +19,7 @@ from saigen.refusal import Refusal
 from saigen.training.build import build_dataset, build_model, build_task
 from saigen.training.checkpoint import Checkpoints
 from saigen.training.clipping import Clipping
-from saigen.training.contract import Task
+from saigen.training.contract import Task, refuse_nonfinite
 from saigen.training.evaluation import Evaluation
 from saigen.training.fingerprint import Fingerprint
 from saigen.training.flat import FlatModel
@@ -36,7 +36,8 @@ from saigen.training.prepared import Prepared
 from saigen.training.processes import Group
 from saigen.training.progress import Progress
 from saigen.training.reduction import Reduction
-from saigen.training.selection import Selection
+from saigen.training.sanity import sanity_check
+from saigen.training.selection import Selection, monitored
 from saigen.training.state import RunState
 from saigen.training.stepping import bare_step
 from saigen.training.streams import Streams
@@ -132,6 +133,15 @@ def train(
     mixed = precision != torch.float32
     autocast = torch.autocast(device.type, precision) if mixed else nullcontext()
 
+    warned: list[str] = []
+    if not found:
+        first_rows = np.arange(trainer.batch_examples // trainer.microbatches)
+        batch = to_device(loader[0, first_rows], device)
+        metrics, warned = sanity_check(model, batch, validation, streams, autocast)
+        monitored(metrics, trainer.monitor)
+        for text in warned if group.writes else ():
+            say(f"warning: {text}")
+
     # -- Step by step ---------------------------------------------------------------------------
     with wish_noted() as wish:
         while done < total_steps and not stop:
@@ -158,6 +168,7 @@ def train(
             reduction.end_step()
 
             with torch.no_grad():
+                sums.settle(step)
                 clipping.mean_and_clip(sums.terms)
                 learning_rate = rates.set(multiplier(step, total_steps))
                 try:
@@ -176,20 +187,23 @@ def train(
             at_end = done == total_steps
             validate = at_end or done % (steps_per_epoch * trainer.validate_every_epochs) == 0
             save = at_end or done % tracking.checkpoint_every_steps == 0
-            look = done % tracking.history_every_steps == 0 or progress.due()
-            if not (validate or save or look or sums.asked_to_stop):
+            look = validate or save or done % tracking.history_every_steps == 0
+            if not (look or progress.due() or sums.asked_to_stop):
                 continue
-            mean = finite(sums.loss, step)
-            value = None
+            mean, value = sums.loss, None
+            if look or sums.asked_to_stop:  # alike on each process, as `due` is not
+                finite(mean, step)
             if validate:
                 watch.check()
-                metrics = group.share(validation.measure(model)[1])  # one rank's, for all decide
+                metrics = group.share(validation.measure(model)[1])  # one's, for all to decide
                 watch.arm()
+                if trainer.nonfinite_metrics == "refuse":
+                    refuse_nonfinite(metrics, f"validation after step {done}")
                 save |= selection.offer(done, metrics, exported(model))
                 value = metrics[trainer.monitor]
                 progress.metric(trainer.monitor, value)
                 stop = selection.should_stop()
-            if history:
+            if history and (look or sums.asked_to_stop):
                 history.add(done, step // steps_per_epoch, learning_rate, mean, value)
             if progress.due() or at_end:
                 progress.show(done, mean)
@@ -210,8 +224,11 @@ def train(
     if history:
         history.close()
     progress.close()
+    for text in (*watch.said(), *sums.said()) if group.writes else ():
+        say(f"warning: {text}")
     if interrupted:
         raise InterruptedAtCheckpoint(done)
+    selection.refuse_without_best()
     kept = selection.tensors if trainer.keep_weights == "best" else exported(model)
     return Trained(
         tensors=kept,
@@ -223,6 +240,7 @@ def train(
             "steps": done - first,
             "draws_outside_streams": dict(watch.counts),
             "first_draw_outside_streams": watch.first,
+            "warnings": [*warned, *watch.said(), *sums.said()],
             "seconds": time.monotonic() - started,
         },
     )

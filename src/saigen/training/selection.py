@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from saigen.recipe.schema import Trainer
-from saigen.refusal import Failure
+from saigen.refusal import Failure, Refusal
 
 
 class Selection:
@@ -27,26 +27,28 @@ class Selection:
     ) -> bool:
         """Look at a validation after `step` steps; returns whether it is the best so far.
 
-        Raises Failure if the metric that decides is not among the task's or is not a number.
+        What is not finite is never the best.
         """
-        name = self._trainer.monitor
-        if name not in metrics:
-            raise Failure(
-                "the metric that picks the weights is not measured",
-                where="trainer.monitor",
-                expected=f"one of {', '.join(sorted(metrics))}",
-                got=name,
-                fix=f"set trainer.monitor={min(metrics)}, or have the task measure {name}",
-            )
-        value = metrics[name]
+        value = monitored(metrics, self._trainer.monitor)
         sign = 1 if self._trainer.monitor_mode == "max" else -1
-        if self.step and not sign * value > sign * self.value:
+        if not math.isfinite(value) or (self.step and not sign * value > sign * self.value):
             self.since += 1
             return False
         self.step, self.value, self.since = step, value, 0
         if self._trainer.keep_weights == "best":
             self.tensors = {key: tensor.detach().clone() for key, tensor in tensors.items()}
         return True
+
+    def refuse_without_best(self) -> None:
+        """Raise Failure if the best weights are wanted, and no validation gave a finite number."""
+        if self._trainer.keep_weights == "best" and not self.step:
+            raise Failure(
+                f"no validation gave a finite {self._trainer.monitor}: there are no best weights",
+                where="trainer.monitor",
+                expected="one finite value at least",
+                got="NaN or infinity each time",
+                fix="mend the metric, monitor another one, or set trainer.keep_weights=last",
+            )
 
     def should_stop(self) -> bool:
         """Whether there were as many validations without improvement as the config allows."""
@@ -62,3 +64,16 @@ class Selection:
         self.step, self.since = values["step"], values["since"]
         self.value = float(values["value"])
         self.tensors = dict(tensors)
+
+
+def monitored(metrics: Mapping[str, float], name: str) -> float:
+    """The metric that decides. Raises Refusal if it is not among the task's."""
+    if name in metrics:
+        return metrics[name]
+    raise Refusal(
+        "the metric that picks the weights is not measured",
+        where="trainer.monitor",
+        expected=f"one of {', '.join(sorted(metrics))}",
+        got=name,
+        fix=f"set trainer.monitor={min(metrics)}, or have the task measure {name}",
+    )

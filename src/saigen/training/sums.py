@@ -19,6 +19,7 @@ class Sums:
         self._scalars = scalars
         self.on_host = scalars.device.type == "cpu"
         self._read: Any = scalars.numpy() if self.on_host else scalars
+        self.empty: list[int] = []  # steps in which no term counted, as far as known
 
     def put(self, loss: torch.Tensor, terms: int | torch.Tensor, *, asked_to_stop: bool) -> None:
         """Write what one microbatch adds."""
@@ -28,6 +29,37 @@ class Sums:
         self._scalars[0] = loss.detach()
         self._scalars[1] = terms
         self._scalars[2] = float(asked_to_stop)
+
+    def settle(self, step: int) -> None:
+        """Look at the totals of a step before its update (0.3 us; nothing waits for a device).
+
+        Where no term counted the mean is 0, and so is its gradient. Raises Failure if the loss is
+        not finite or the count below zero.
+        """
+        if not self.on_host:
+            self._scalars[1].masked_fill_(self._scalars[1] == 0, 1)
+            return
+        count = self._read[1]
+        if count > 0:
+            finite(self._read[0], step)
+        elif count == 0 and self._read[0] == 0:
+            self.empty.append(step)
+            self._read[1] = 1
+        else:
+            finite(self._read[0], step)
+            raise Failure(
+                f"the loss is over {count:g} terms at step {step}",
+                where=f"step {step}",
+                expected="a count above 0, or a sum of 0 over none",
+                got=f"{self._read[0]:g} over {count:g}",
+                fix="have the task's loss count the terms that it sums",
+            )
+
+    def said(self) -> list[str]:
+        """What there is to say of steps without a term."""
+        if not self.empty:
+            return []
+        return [f"no term of the loss counted in {len(self.empty)} steps, first in {self.empty[0]}"]
 
     @property
     def terms(self) -> float | torch.Tensor:
@@ -51,11 +83,11 @@ class Sums:
 
 
 def finite(loss: float, step: int) -> float:
-    """The loss of a step. Raises Failure if it is not a number."""
+    """The loss of a step. Raises Failure if it is not a finite number."""
     if math.isfinite(loss):
         return loss
     raise Failure(
-        "the loss is not a number any more",
+        f"loss is {'NaN' if math.isnan(loss) else loss} at step {step}",
         where=f"step {step}",
         expected="a finite loss",
         got=str(loss),

@@ -14,7 +14,7 @@ from saigen.judgement.comparing.values import values
 from saigen.judgement.comparing.verdict import Verdict, verdict
 from saigen.judgement.run import Run
 from saigen.recipe.layer import LAYERS
-from saigen.records.record import Document
+from saigen.records.record import Document, Metric
 from saigen.refusal import Refusal
 
 
@@ -26,7 +26,7 @@ class Side(Document):
     started_at: str
     recipe: str
     outcome: str
-    metrics: dict[str, float]
+    metrics: dict[str, Metric]
 
 
 class Trial(Document):

@@ -1,5 +1,6 @@
 """What was agreed before the runs were made: metric, margin, seeds."""
 
+import math
 from collections.abc import Sequence
 
 from saigen.judgement.weighing.group import Group
@@ -38,6 +39,14 @@ def terms_of(groups: Sequence[Group]) -> Comparison:
                 expected=f"one of {', '.join(run.outcome['metrics'])}",
                 got=terms.metric,
                 fix="name one of those in conf/comparison/, and make the runs anew",
+            )
+        if not math.isfinite(float(run.outcome["metrics"][terms.metric])):
+            raise Refusal(
+                f"the metric {terms.metric!r} is not finite",
+                where=f"outcome.metrics of {run.name}",
+                expected="a finite number in each run",
+                got=str(run.outcome["metrics"][terms.metric]),
+                fix="name another metric in conf/comparison/, or mend this one; make the runs anew",
             )
     for letter, group in zip("AB", groups, strict=True):
         if len(group.runs) < terms.seeds:

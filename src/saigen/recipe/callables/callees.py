@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from saigen.project_code import line_of
 from saigen.recipe.callables.allowlist import allowed_modules, resolve
 from saigen.recipe.callables.names import refuse_two_units, unread
 from saigen.recipe.callables.parameter_types import accepts, unbounded, words
@@ -42,9 +43,22 @@ Where = Callable[[str], str]
 def instantiate(call: Call, **runtime: Any) -> Any:
     """Call the target with the arguments of YAML and those that only exist at run time.
 
-    Nested nodes with a `_target_` are called first. Raises Refusal if a target is not allowed.
+    Nested nodes with a `_target_` are called first. Raises Refusal if a target is not allowed, or
+    refuses its arguments.
     """
-    return function(call)(**runtime)
+    try:
+        return function(call)(**runtime)
+    except Refusal:
+        raise
+    except Exception as error:
+        name = type(error).__name__
+        raise Refusal(
+            f"{call.target} cannot be built: {name}",
+            where=line_of(error) or f"the node with `_target_: {call.target}` in conf/",
+            expected="arguments that it takes",
+            got=str(error).strip() or name,
+            fix="change its arguments in conf/, or mend the line; SAIGEN_TRACEBACK=1 shows the way",
+        ) from error
 
 
 def function(call: Call) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ the sweeper's to know (`hydra.sweeper.direction`).
 """
 
 import csv
+import math
 import secrets
 import subprocess
 import sys
@@ -74,6 +75,7 @@ def objective(overrides: tuple[str, ...], root: Path) -> float | None:
         if record["recipe"]["layers"]["config"]["digest"] == wanted:
             with (folder / "history.csv").open(newline="", encoding="utf-8") as file:
                 found = [float(row[-1]) for row in list(csv.reader(file))[1:] if row[-1]]
+            found = [value for value in found if math.isfinite(value)]
             best = max if composition.config.trainer.monitor_mode == "max" else min
             return best(found, default=None)
     return None

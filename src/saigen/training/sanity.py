@@ -1,0 +1,76 @@
+"""The sanity check: one microbatch and one validation before the first step, nothing of it kept.
+
+So a task, dataset or model that gives something else than its contract says is refused at once,
+and not after an epoch.
+"""
+
+import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from functools import partial
+from typing import Any
+
+import torch
+
+from saigen.project_code import place_of
+from saigen.training.contract import Task, check_loss
+from saigen.training.evaluation import Evaluation
+from saigen.training.loading import Batch
+from saigen.training.nondeterminism import explain
+from saigen.training.streams import Streams
+
+
+def sanity_check(
+    model: torch.nn.Module,
+    batch: Batch,
+    validation: Evaluation,
+    streams: Streams,
+    autocast: AbstractContextManager[Any],
+) -> tuple[dict[str, float], list[str]]:
+    """The metrics of the untrained model, and what should be said of this task and model.
+
+    On a copy of the model; one that cannot be copied gets its buffers back. No stream of training
+    is touched. Raises Refusal where a contract is broken.
+    """
+    task, buffers = validation.task, {n: buffer.clone() for n, buffer in model.named_buffers()}
+    try:
+        tried = copy.deepcopy(model)
+    except Exception:
+        tried = model
+
+    def loss_of(rows: Batch) -> Any:
+        streams.set_globals("evaluation")
+        with autocast:
+            return task.loss(task.forward(tried, rows), rows)
+
+    try:
+        check_loss(loss_of(batch), task)
+    except RuntimeError as error:
+        explain(error, tried, partial(loss_of, batch))
+        raise
+    said = _mean(loss_of, batch, task)
+    _, metrics = validation.measure(tried)
+    said += validation.warnings(tried)
+    with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            if tried is model and name in buffers and buffer.shape == buffers[name].shape:
+                buffer.copy_(buffers[name])
+    return metrics, said
+
+
+def _mean(loss_of: Callable[[Batch], Any], batch: Batch, task: Task) -> list[str]:
+    """Whether the loss seems to be a mean already: the same for the same rows twice, though its
+    count is double.
+    """
+    with suppress(Exception), torch.no_grad():  # rows that cannot be halved, a fixed batch size
+        half = min(map(len, batch.values())) // 2
+        rows = {name: tensor[:half] for name, tensor in batch.items()}
+        once, count = loss_of(rows)
+        twice, double = loss_of({name: torch.cat([part, part]) for name, part in rows.items()})
+        # saigen: constant, because a sum would be twice as large, draws in the model or not
+        if once and double == 2 * count and abs(twice - once) < 0.1 * abs(once):
+            return [
+                f"the loss seems to be a mean, and is divided by its count once more "
+                f"({place_of(task.loss)}): give the sum, reduction='sum'"
+            ]
+    return []
