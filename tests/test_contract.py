@@ -471,3 +471,42 @@ def test_what_cannot_be_built_is_refused_with_the_librarys_own_word(odd):
     assert "Invalid learning rate: -1.0" in text
     text = odd.refused("train", *SHORT, "model.dropout=1.5")
     assert "src/project/models/mlp.py:" in text
+
+
+@pytest.fixture
+def spoiled(project):
+    """Edit the preparation so that its transform ends in other words; what `prepare` says then."""
+    path = project.root / "src/project/prepare.py"
+
+    def say(last: str) -> str:
+        path.write_text(path.read_text().replace("        return arrays\n", f"        {last}\n"))
+        return project.refused("prepare", code=1 if "missing" in last else 2)
+
+    return say
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_what_is_not_finite_in_a_prepared_array_is_named_by_array_and_id(spoiled, value):
+    text = spoiled(f'arrays["inputs"][3, 5] = float("{value}"); return arrays')
+    assert f"the array 'inputs' holds {value}" in text
+    assert "record digit-0" in text
+    assert f"{value} at (3, 5), the first of 1" in text
+    assert "Standardize.transform" in text
+
+
+def test_an_array_of_other_rows_is_named(spoiled):
+    text = spoiled('arrays["inputs"] = arrays["inputs"][1:]; return arrays')
+    assert "the array 'inputs' has not one row for each record" in text
+
+
+def test_an_error_of_the_preparation_names_its_line(spoiled):
+    text = spoiled('return arrays["missing"]')
+    assert "failed: KeyError in src/project/prepare.py:" in text
+
+
+def test_what_is_not_finite_in_what_was_fitted_is_named(project):
+    path = project.root / "src/project/prepare.py"
+    path.write_text(path.read_text().replace("1.0 / (d + self.epsilon)", "float('inf')"))
+    text = project.refused("prepare")
+    assert "the array 'scale' holds inf" in text
+    assert "Standardize.fit" in text

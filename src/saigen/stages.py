@@ -58,7 +58,8 @@ def prepare(composition: Composition, root: Path) -> dict[str, Any]:
     chosen = composition.config
     lock.hold_to_lock(root, chosen.agreement.environment_drift)
     steps = instantiate(chosen.prepare.preparation)
-    return preparation.prepare(chosen.data, chosen.prepare, steps, root, root / FOLDER)
+    with project_errors():
+        return preparation.prepare(chosen.data, chosen.prepare, steps, root, root / FOLDER)
 
 
 def train(
@@ -193,7 +194,7 @@ def predict(model_path: Path, source: Path, root: Path) -> bytes:
     steps: preparation.Preparation = instantiate(chosen.prepare.preparation)
     table = steps.read(source)
     with project_errors():
-        arrays = steps.transform(table, model.fitted)
+        arrays = preparation.transformed(steps, table, model.fitted)
         evaluation, network = _trained(model, chosen, "prediction", arrays)
         return predictions_csv(table.ids, evaluation.predict(network))
 

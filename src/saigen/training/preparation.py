@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ import numpy as np
 
 from saigen.digest import digest_bytes, digest_file
 from saigen.files import MANIFEST, refuse_unless_replaceable, replacing, write_json, write_whole
+from saigen.project_code import place_of
 from saigen.recipe.schema import Data, Fractions, Prepare
 from saigen.refusal import Refusal
 
@@ -107,10 +108,12 @@ def prepare(
     _refuse_repeated_ids(table, data.snapshot)
     splits = _split(table, config)
     fitted = preparation.fit(splits["train"])
+    for name, array in fitted.items():
+        _refuse_not_finite(array, name, [], preparation.fit)
     files = {f"fitted/{name}.npy": _npy(array) for name, array in fitted.items()}
     for split, rows in splits.items():
         files[f"{split}/ids.txt"] = "".join(f"{i}\n" for i in rows.ids).encode()
-        for name, array in preparation.transform(rows, fitted).items():
+        for name, array in transformed(preparation, rows, fitted).items():
             files[f"{split}/{name}.npy"] = _npy(array)
     manifest = {
         "schema": SCHEMA,
@@ -124,6 +127,37 @@ def prepare(
             write_whole(new / name, content)
         write_json(new / MANIFEST, manifest)
     return manifest
+
+
+def transformed(preparation: Preparation, table: Table, fitted: Mapping[str, np.ndarray]) -> Arrays:
+    """The arrays of a table. Raises Refusal, with array and id, if one has not a row of finite
+    numbers for each record.
+    """
+    arrays = preparation.transform(table, fitted)
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray) or array.shape[:1] != (len(table.ids),):
+            raise Refusal(
+                f"the array {name!r} has not one row for each record",
+                where=place_of(preparation.transform),
+                expected=f"an array of {len(table.ids)} rows",
+                got=f"{type(array).__name__} of shape {np.shape(array)}",
+                fix="give arrays whose first axis is the records'",
+            )
+        _refuse_not_finite(array, name, table.ids, preparation.transform)
+    return arrays
+
+
+def _refuse_not_finite(array: np.ndarray, name: str, ids: Sequence[str], method: Any) -> None:
+    if array.dtype.kind not in "fc" or (finite := np.isfinite(array)).all():
+        return
+    at = tuple(np.argwhere(~finite)[0].tolist())
+    raise Refusal(
+        f"the array {name!r} holds {array[at]}",
+        where=f"record {ids[at[0]]}" if ids else f"place {at}, from {place_of(method)}",
+        expected="finite numbers",
+        got=f"{array[at]} at {at}, the first of {int((~finite).sum())}",
+        fix=f"replace it in {place_of(method)}, and keep in an array of its own what was missing",
+    )
 
 
 def _split(table: Table, config: Prepare) -> dict[str, Table]:
