@@ -8,6 +8,8 @@ import pytest
 from lab import SHORT, Attempt
 from test_ledger_audit import entry
 
+from saigen.digest import digest_bytes
+from saigen.files import json_bytes
 from saigen.records import ledger
 from saigen.records.audit import audit
 from saigen.records.listing import listing
@@ -269,3 +271,20 @@ def test_publishing_changes_the_folder_at_once_and_keeps_what_verify_wrote(runs,
     assert (published / "verify.json").read_text() == "{}"
     assert json.loads((published / "record.json").read_text())["run"].endswith("-1")
     assert audit(runs).verdict == "intact"
+
+
+def test_a_record_whose_entering_was_interrupted_is_put_in_place_by_the_audit(runs):
+    """A process was killed when the ledger had its line and the record did not yet stand there."""
+    folder, record = readable(runs)[-1]
+    before = (folder / "record.json").read_bytes()
+    record["claims"]["kill"] = {"result": "held"}
+    content = json_bytes(record)
+    ready = folder / ".record.entered"
+    ready.write_bytes(content)
+    ledger.append(runs, record, digest_bytes(content), "claims")
+    assert audit(runs).verdict == "intact"
+    assert (folder / "record.json").read_bytes() == content != before
+    ready.write_bytes(before)  # never entered: the kill came before the ledger's line
+    assert audit(runs).verdict == "intact"
+    assert (folder / "record.json").read_bytes() == content
+    assert not ready.exists()

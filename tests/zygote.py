@@ -9,12 +9,16 @@ log and where errors go, whether saigen is imported anew, from cwd, and a file w
 config, if there is one to hand over; answers with the child's pid.
 """
 
+import itertools
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.chmod"}  # audited
 SOURCE = Path(__file__).parent.parent / "src"
 
 
@@ -41,14 +45,19 @@ class Zygote:
         plan=None,
         anew=False,
         composed: Path | None = None,
+        hurt: dict[str, int] | None = None,
     ) -> int:
-        """Fork a verb; returns its pid. Its code comes to log.code when it ends."""
+        """Fork a verb; returns its pid. Its code comes to log.code when it ends.
+
+        `hurt`: `kill_at` a number of changes of files, or `file_bytes` a file may have at most.
+        """
         request = {"argv": argv, "cwd": str(cwd), "env": env, "log": str(log)}
         request |= {
             "errors": str(errors or log),
             "plan": plan,
             "anew": anew,
             "composed": composed and str(composed),
+            "hurt": hurt,
         }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -69,6 +78,8 @@ def _child(request: dict) -> None:
         os.dup2(os.open(request[name], flags, 0o644), descriptor)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(request["cwd"])
+    if request["hurt"] is not None:
+        _hurt(**request["hurt"])
     source = Path(request["cwd"]) / "src"  # the project's own code
     os.environ.update({"PYTHONPATH": str(source)} | request["env"])
     if request["composed"]:
@@ -87,6 +98,24 @@ def _child(request: dict) -> None:
         elif file := sys.modules[name].__file__:  # a record says which of the files here it took
             sys.modules[name].__file__ = str(source / Path(file).relative_to(SOURCE))
     os._exit(_run(plan, argv))
+
+
+def _hurt(*, kill_at: int = 0, file_bytes: int = 0) -> None:
+    """Lead a process group; be killed just before the change of a file with a number, or let no
+    file grow beyond a size, as on a full disk.
+    """
+    os.setsid()
+    if file_bytes:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, resource.RLIM_INFINITY))
+    changes = itertools.count(1)
+
+    def watch(event: str, arguments: tuple) -> None:
+        writes = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if (writes or event in CHANGES) and next(changes) == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if kill_at:
+        sys.addaudithook(watch)
 
 
 def _run(plan: dict | None, argv: list[str]) -> int:
@@ -129,8 +158,6 @@ def _serve() -> None:
             if pid == 0:
                 return
             codes.pop(pid).write_text(str(os.waitstatus_to_exitcode(status)))
-
-    import signal
 
     signal.signal(signal.SIGCHLD, reap)
     while line := sys.stdin.readline():

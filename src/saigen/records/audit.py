@@ -50,6 +50,8 @@ def audit(runs: Path) -> Audit:
     with ExitStack() as held:  # nothing is entered or published while this is read
         with suppress(OSError):  # a folder that cannot be written is read all the same
             held.enter_context(locked(runs / LOCK))
+            with suppress(Refusal):  # of an altered ledger, which is told below
+                ledger.settle(runs)
         content = path.read_bytes() if path.is_file() else b""
         for file in (*sorted(runs.glob(f"*/{NAME}")), published / NAME):
             if file.is_file():

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from saigen.digest import canonical_json, digest_bytes, digest_file, digest_value
-from saigen.files import json_bytes, locked, write_whole
+from saigen.files import json_bytes, locked, sync_folder, write_whole
 from saigen.records.circumstances import now
 from saigen.records.record import NAME as RECORD
 from saigen.records.record import Record, promises_bits
@@ -22,6 +22,7 @@ from saigen.refusal import Refusal
 
 NAME = "ledger.jsonl"
 _GENESIS = "0" * 64
+_READY = ".record.entered"  # in a run folder: the record that is about to be entered
 _TEXTS = ("run", "recipe", "digest")  # what others read of a line
 
 
@@ -59,7 +60,8 @@ def complete(folder: Path, record: dict[str, Any], event: str = "finished") -> S
     goes into its record, and the record's into the ledger.
 
     The ledger line with the digest of the coming record is written first and the record, with
-    its completion mark, last: whoever finds the mark finds the line.
+    its completion mark, last: whoever finds the mark finds the line. The record lies ready beside
+    before the line is written, for `settle`.
     """
     names = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
     record["files"] = {
@@ -71,9 +73,24 @@ def complete(folder: Path, record: dict[str, Any], event: str = "finished") -> S
     Record.model_validate(record)
     content = json_bytes(record)
     with locked(folder.parent / LOCK):  # whoever holds it finds both, or neither
+        write_whole(folder / _READY, content)
         standing = append(folder.parent, record, digest_bytes(content), event)
-        write_whole(folder / RECORD, content)
+        (folder / _READY).replace(folder / RECORD)
+        sync_folder(folder)
     return standing
+
+
+def settle(runs: Path) -> None:
+    """Put in place each record that was entered, by a process that was killed before it had done
+    so. To be called under the lock of runs/.
+    """
+    ready = list(runs.glob(f"*/{_READY}"))
+    newest = {line["run"]: line.get("record") for line in entries(runs)} if ready else {}
+    for path in ready:
+        if digest_file(path) == newest.get(path.parent.name):
+            path.replace(path.with_name(RECORD))
+        else:
+            path.unlink()
 
 
 def append(runs: Path, record: dict[str, Any], record_sha256: str, event: str) -> Standing:
