@@ -119,6 +119,16 @@ def test_a_worker_that_gives_nothing_in_time_fails_the_run_by_name(prepared_proj
     assert "DataLoader timed out after 1" in told
 
 
+@pytest.mark.slow
+def test_variables_that_hang_threads_are_unset(prepared_project):
+    """Each of the first three hangs a convolution's backward pass, the last ends the process."""
+    hanging = {"OMP_DYNAMIC": "true", "OMP_THREAD_LIMIT": "1", "OMP_MAX_ACTIVE_LEVELS": "0",
+               "OMP_STACKSIZE": "100G"}  # fmt: skip
+    overrides = ("model=cnn", "hardware.intra_op_threads=2", "debug=two_steps")
+    prepared_project.saigen("train", *overrides, env=hanging)
+    prepared_project.saigen("evaluate", env=hanging)
+
+
 def verification(*results: str) -> Verification:
     claims = [Claim(name=r, says=r, result=r) for r in results]  # type: ignore[arg-type]
     return Verification(

@@ -16,8 +16,10 @@ _STARTED = "SAIGEN_STARTED_AGAIN"
 # How long an idle thread spins before it sleeps; moves no bit. libgomp's own 300,000 turns make
 # small operations up to 50 times slower where other work shares the cores (docs/log.md).
 _SPIN_TURNS = "1000"
-# They change the number of threads behind our back, and hang oneDNN's backward pass.
-_NEVER = ("OMP_DYNAMIC", "OMP_THREAD_LIMIT")
+# They change the number of threads behind our back, and hang oneDNN's backward pass; stacks that do
+# not fit end the process.
+_NEVER = ("OMP_DYNAMIC", "OMP_THREAD_LIMIT", "OMP_MAX_ACTIVE_LEVELS", "OMP_NESTED",
+          "OMP_STACKSIZE", "GOMP_STACKSIZE")  # fmt: skip
 
 
 def environment_of(config: Config) -> dict[str, str | None]:
