@@ -149,7 +149,7 @@ def _tensors(read: Any, reader: Any) -> Batch:
     """A batch that was read at once: a mapping, or a list of samples as torch's own datasets
     give it.
     """
-    if isinstance(read, Mapping):
+    if type(read) is dict or isinstance(read, Mapping):  # the question itself costs 1 us
         return {name: _tensor(name, array, reader) for name, array in read.items()}
     if isinstance(read, list) and read and isinstance(read[0], Mapping):
         return _stacked(read, reader)
@@ -161,11 +161,11 @@ def _tensor(name: str, value: Any, reader: Any) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
         return value
     array = np.asarray(value)
-    if not (array.flags.c_contiguous and array.flags.writeable) and (
-        not array.flags.writeable or min(array.strides) < 0
-    ):
-        array = array.copy()
     try:
+        if array.flags.carray and array.dtype.isnative:  # as nearly every array is
+            return torch.from_numpy(array)
+        if not array.flags.writeable or min(array.strides) < 0:
+            array = array.copy()
         return torch.from_numpy(array if array.dtype.isnative else array.astype(array.dtype.name))
     except (TypeError, ValueError) as error:
         expected = "arrays of numbers or truths, of a type that torch has"
