@@ -120,12 +120,10 @@ def work_of(case: Case, folder: Path) -> "loops.Work":  # noqa: F821
 
     from saigen.recipe.callables.callees import instantiate
     from saigen.recipe.composer.compose import compose
-    from saigen.training import preparation
-    from saigen.training.prepared import open_prepared
+    from saigen.training.prepared import make
 
     config = compose((*case.overrides, *COMMON)).config
-    steps = instantiate(config.prepare.preparation)
-    preparation.prepare(config.data, config.prepare, steps, ROOT, folder / "prepared")
+    prepared = make(config, ROOT, folder / "prepared", lambda _: None)
 
     def label(model, inputs, targets):  # type: ignore[no-untyped-def]
         return functional.cross_entropy(model(inputs), targets)
@@ -142,7 +140,7 @@ def work_of(case: Case, folder: Path) -> "loops.Work":  # noqa: F821
     task = instantiate(config.task)
     return loops.Work(
         config=config,
-        prepared=open_prepared(folder / "prepared"),
+        prepared=prepared,
         mean_loss=answer if TEXT in case.overrides else label,
         folder=folder,
     )

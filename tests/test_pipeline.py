@@ -22,7 +22,9 @@ def made(tmp_path_factory):
     project.run("git", "init", "-q")
     done = project.run("dvc", "repro")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert stages_run(done.stdout) == {"compose", "prepare", "train", "evaluate"}
+    assert stages_run(done.stdout) == {
+        "compose", "sources", "prepare", "train", "evaluate",
+    }  # fmt: skip
     return project
 
 
@@ -92,6 +94,20 @@ def test_a_changed_learning_rate_trains_and_evaluates_but_does_not_prepare(made)
         assert stages_run(done.stdout) == {"compose", "train", "evaluate"}
     finally:
         path.write_text(before)
+
+
+def test_only_an_edit_of_what_the_preparation_imports_prepares_anew(made):
+    data, text = made.root / "src/project/data.py", made.root / "src/project/prepare.py"
+    kept = {path: path.read_text() for path in (data, text)}
+    try:
+        for path, stages in ((data, {"sources"}), (text, {"sources", "prepare"})):
+            path.write_text(kept[path] + "# edited\n")
+            done = made.run("dvc", "repro", "prepare")
+            assert done.returncode == 0, done.stderr
+            assert stages_run(done.stdout) == stages
+    finally:
+        for path, content in kept.items():
+            path.write_text(content)
 
 
 def test_two_copies_in_different_circumstances_give_the_same_bits(tmp_path, project_at):

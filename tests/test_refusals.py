@@ -43,12 +43,9 @@ def test_a_flipped_byte_in_prepared_is_refused_by_name(prepared_project, name):
     assert "prepared data is not what was prepared" in text
     assert f"prepared/{name}" in text
     assert not (prepared_project.root / "runs").exists()
-
-
-def test_training_without_prepared_data_names_the_stage(project):
-    text = project.refused("train")
-    assert "there is no prepared data" in text
-    assert "dvc repro prepare" in text
+    assert "fix:      remove prepared and start again" in text
+    shutil.rmtree(prepared_project.root / "prepared")
+    prepared_project.saigen("train", "debug=two_steps")
 
 
 def test_a_flipped_byte_in_the_model_is_refused_by_name(prepared_project):

@@ -11,6 +11,7 @@ import select
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,8 +176,8 @@ def _data(chosen: _Chosen) -> None:  # noqa: ARG001
 def _prepare(chosen: _Chosen) -> None:
     from saigen import stages
 
-    manifest = stages.prepare(_composition(chosen), ROOT)
-    print("prepared " + ", ".join(f"{rows} {split}" for split, rows in manifest["rows"].items()))
+    stage = stages.list_sources if chosen.sources else partial(stages.prepare, say=print)
+    stage(_composition(chosen), ROOT)
 
 
 def _train(chosen: _Chosen) -> int | None:
@@ -238,7 +239,7 @@ def _finish(folder: Path) -> int:
     from saigen import stages
     from saigen.records.summary import metrics_line
 
-    record, standing = stages.evaluate(folder, ROOT)
+    record, standing = stages.evaluate(folder, ROOT, print)
     print(f"{folder.name}: {metrics_line(record['outcome']['metrics'])}")
     if standing and standing.cut:
         _tell(standing.cut)
@@ -402,6 +403,7 @@ _ARGUMENTS: dict[str, str | dict[str, Any]] = {
     "--only": {"metavar": "CLAIM", "action": "append", "default": [], "help": "only this one"},
     "--json": "one JSON document",
     "--stage": "as a stage of dvc.yaml: of params.yaml, or of the run of model/",
+    "--sources": "only write prepare_sources.json: what the preparation imports",
     "--write": "into params.yaml, whatever it held",
     "--multirun,-m": "a run for each combination",
     "--deep": "replay the step where they part",
@@ -413,8 +415,8 @@ _ARGUMENTS: dict[str, str | dict[str, Any]] = {
 _VERBS: tuple[tuple[_Verb, str, str], ...] = (
     (_compose, "print the resolved config", "overrides --stage --explain --write --json"),
     (_data, "bring the snapshot if it is not here, and check it", ""),
-    (_prepare, "snapshot -> prepared/", "overrides --stage"),
-    (_train, "prepared/ -> a run: weights, trace, record, metrics",
+    (_prepare, "snapshot -> prepared/", "overrides --stage --sources"),
+    (_train, "a run: weights, trace, record, metrics; prepares what is missing",
      "overrides --stage --multirun,-m"),
     (_evaluate, "measure a run on the frozen evaluation split", "run --stage"),
     (_predict, "a model folder and an input file -> predictions as CSV", "model input --out"),

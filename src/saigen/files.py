@@ -9,11 +9,12 @@ import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from saigen.digest import digest_file
 from saigen.refusal import Refusal
 
 MANIFEST = "manifest.json"
@@ -151,6 +152,26 @@ def refuse_unless_replaceable(folder: Path) -> None:
             got=got,
             fix=f"name another folder, or move it away: mv {folder} {folder}.mine",
         )
+
+
+def refuse_other_files(
+    folder: Path, files: Mapping[str, str], manifest: str, *, what: str, fix: str
+) -> None:
+    """Raise Refusal unless a folder holds exactly these files, by path and SHA-256, beside its
+    manifest. Hidden files (a file browser's, a network drive's) are nobody's, and never read.
+    """
+    there = {
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if not path.name.startswith(".") and (path.is_symlink() or not path.is_dir())
+    }
+    for name in sorted(files.keys() | there - {manifest}):
+        path, expected = folder / name, f"no file that {folder / manifest} does not name"
+        if name in files:
+            expected = f"sha256 {files[name]} ({folder / manifest})"
+        got = f"sha256 {digest_file(path)}" if path.is_file() else "no such file"
+        if name not in files or got != f"sha256 {files[name]}":
+            raise Refusal(what, where=str(path), expected=expected, got=got, fix=fix)
 
 
 def sync_folder(folder: Path) -> None:

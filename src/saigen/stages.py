@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from saigen.files import (
     locked,
     refuse_unless_replaceable,
     replacing,
+    write_json,
     write_whole,
 )
 from saigen.project_code import project_errors
@@ -44,7 +46,15 @@ from saigen.records.record import (
 from saigen.refusal import Failure, Refusal
 from saigen.training import preparation, settings
 from saigen.training.interruption import InterruptedAtCheckpoint
-from saigen.training.prepared import FOLDER, Prepared, open_prepared
+from saigen.training.prepared import (
+    FOLDER,
+    SOURCES,
+    Prepared,
+    make,
+    sources_of,
+    variant,
+    variant_of,
+)
 from saigen.training.processes import Group
 
 if TYPE_CHECKING:
@@ -53,19 +63,21 @@ if TYPE_CHECKING:
     from saigen.training.evaluation import Evaluation
 
 
-def prepare(composition: Composition, root: Path) -> dict[str, Any]:
-    """Stage `prepare`: the snapshot becomes prepared/. Returns its manifest."""
-    chosen = composition.config
-    lock.hold_to_lock(root, chosen.agreement.environment_drift)
-    steps = instantiate(chosen.prepare.preparation)
-    with project_errors():
-        return preparation.prepare(chosen.data, chosen.prepare, steps, root, root / FOLDER)
+def list_sources(composition: Composition, root: Path) -> None:
+    """Stage `sources`: which source the preparation imports, for `prepare` to depend on."""
+    write_json(root / SOURCES, sources_of(composition.config.prepare, root))
+
+
+def prepare(composition: Composition, root: Path, say: Callable[[str], None]) -> None:
+    """Stage `prepare`: the snapshot becomes prepared/."""
+    lock.hold_to_lock(root, composition.config.agreement.environment_drift)
+    make(composition.config, root, root / FOLDER, say)
 
 
 def train(
     composition: Composition, root: Path, group: Group, say: Callable[[str], None]
 ) -> Path | None:
-    """Stage `train`: prepared/ becomes runs/ID/model. Returns the run folder; None where this is
+    """Stage `train`: arrays become runs/ID/model. Returns the run folder; None where this is
     not rank 0.
 
     The same recipe continues where it was interrupted, whatever the number of processes.
@@ -75,7 +87,7 @@ def train(
     chosen = composition.config
     drift = lock.hold_to_lock(root, chosen.agreement.environment_drift)
     switches = _set_switches(chosen)
-    prepared = open_prepared(root / FOLDER)
+    prepared = variant(chosen, root, say)
     recipe = capture_recipe(composition, prepared, switches, drift, root)
     layers = recipe["layers"]
     group.refuse_unless_same("recipe", {name: layers[name]["digest"] for name in LAYERS})
@@ -86,7 +98,7 @@ def train(
         return None
     ledger.entries(root / runs.RUNS)  # refused here, and not when all is trained
     with runs.claim(recipe["digest"], root / runs.RUNS, say) as folder:
-        record = _begin(folder, recipe, composition, drift, root, say=say)
+        record = _begin(folder, recipe, composition, root, drift=drift, prepared=prepared, say=say)
         if record["outcome"]["weights"] and (folder / "model" / MANIFEST).is_file():
             group.share(True)
             return folder  # interrupted after training: only the evaluation is missing
@@ -106,13 +118,15 @@ def train(
             "step": trained.best_step,
         }
         record["outcome"] |= {"weights": weights, "trace": trained.trace}
-        imported = circumstances.imported(root)
+        imported = circumstances.imported(root, prepared.sources)
         record["circumstances"] |= {"training": trained.circumstances, "imported": imported}
         write_record(folder, record)
     return folder
 
 
-def evaluate(folder: Path, root: Path) -> tuple[dict[str, Any], ledger.Standing | None]:
+def evaluate(
+    folder: Path, root: Path, say: Callable[[str], None]
+) -> tuple[dict[str, Any], ledger.Standing | None]:
     """Stage `evaluate`: the frozen evaluation split completes the record of a run.
 
     Returns the record and, when the run was entered just now, what the ledger says of it. A run
@@ -120,7 +134,7 @@ def evaluate(folder: Path, root: Path) -> tuple[dict[str, Any], ledger.Standing 
     """
     record = read_record(folder)
     if record["complete"]:
-        return _evaluated(folder, root, record)
+        return _evaluated(folder, root, record, say)
     with locked(folder / runs.LOCK, wait=bool(record["outcome"]["weights"])) as free:
         if not free:
             raise Refusal(
@@ -130,18 +144,17 @@ def evaluate(folder: Path, root: Path) -> tuple[dict[str, Any], ledger.Standing 
                 got="another process holds its lock",
                 fix="wait for that process; it evaluates the run when it is trained",
             )
-        return _evaluated(folder, root, read_record(folder))
+        return _evaluated(folder, root, read_record(folder), say)
 
 
 def _evaluated(
-    folder: Path, root: Path, record: dict[str, Any]
+    folder: Path, root: Path, record: dict[str, Any], say: Callable[[str], None]
 ) -> tuple[dict[str, Any], ledger.Standing | None]:
     model = open_model(folder / "model")
     chosen = typed(model.config, (), str(folder)).config
     lock.hold_to_lock(root, chosen.agreement.environment_drift)
     _set_switches(chosen)
-    prepared = open_prepared(root / FOLDER)
-    _refuse_other_data(record, prepared)
+    prepared = variant_of(record, chosen, root, partial(kept.kept, folder.parent), say)
     from saigen.training.contract import refuse_nonfinite
 
     arrays, ids = prepared.arrays("evaluation"), prepared.ids("evaluation")
@@ -275,9 +288,10 @@ def _begin(
     folder: Path,
     recipe: dict[str, Any],
     composition: Composition,
-    drift: lock.Drift,
     root: Path,
     *,
+    drift: lock.Drift,
+    prepared: Prepared,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Write the record as it stands before step 0, or take up the one of an interrupted start.
@@ -297,7 +311,7 @@ def _begin(
         inputs, files = recipe["layers"]["data"], recipe["layers"]["code"]["files"]
         snapshot = {composition.config.data.snapshot: inputs["snapshot"]["sha256"]}
         kept.keep(folder.parent, root, files | snapshot)
-        kept.keep(folder.parent, root / FOLDER, inputs["prepared"])
+        kept.keep(folder.parent, prepared.folder, inputs["prepared"])
     write_whole(folder / "config.yaml", composition.yaml.encode())
     write_record(folder, record)
     return record
@@ -344,17 +358,3 @@ def _trained(
     load_exported(network, model.weights())
     evaluation = Evaluation(chosen, task, streams, purpose, arrays)
     return evaluation, network.to(torch.device(chosen.hardware.device))
-
-
-def _refuse_other_data(record: dict[str, Any], prepared: Prepared) -> None:
-    trained, here = record["recipe"]["layers"]["data"]["prepared"], prepared.manifest["files"]
-    if trained != here:
-        names = sorted(trained.keys() | here.keys())
-        raise Refusal(
-            "the prepared data is not what this run was made with, so its metrics would not be "
-            "comparable",
-            where=f"{FOLDER}/manifest.json",
-            expected=f"the files that the record of {record['run']} names",
-            got=", ".join(name for name in names if trained.get(name) != here.get(name)),
-            fix="prepare the data of that run again (`dvc checkout`), or train on this data",
-        )

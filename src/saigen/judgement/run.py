@@ -13,6 +13,7 @@ from saigen.records.circumstances import UNCOMMITTED
 from saigen.records.kept import kept
 from saigen.records.record import NAME, read_record
 from saigen.records.runs import RUNS, find
+from saigen.training.prepared import STORE
 
 ABSENT = "-"  # in place of a value that is not there
 
@@ -80,6 +81,9 @@ class Run:
         for file in (self.root / path, self.folder / UNCOMMITTED / "untracked" / path):
             if file.is_file():
                 yield file.read_bytes()
+        if path.startswith("prepared/"):
+            for variant in (self.root / STORE).glob(f"*/{path.removeprefix('prepared/')}"):
+                yield variant.read_bytes()
         commit = (self.record["circumstances"].get("git") or {}).get("commit")
         shown = git(self.root, "show", f"{commit}:./{path}")
         if not commit or shown.returncode:

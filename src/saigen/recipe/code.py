@@ -27,7 +27,7 @@ def git_state(root: Path) -> dict[str, Any]:
     if commit is None:
         return {"commit": None, "branch": None, "patch": "", "patch_sha256": None, "untracked": {}}
     # what the pipeline itself writes says nothing about the source
-    own = (".", ":!dvc.lock", ":!params.yaml", ":!results")
+    own = (".", ":!dvc.lock", ":!params.yaml", ":!prepare_sources.json", ":!results")
     patch = _git(root, "diff", "--binary", "HEAD", "--", *own) or ""
     listed = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", *own) or ""
     untracked = [name for name in listed.split("\0") if name and (root / name).is_file()]

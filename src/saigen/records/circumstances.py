@@ -4,6 +4,7 @@ import datetime
 import os
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +59,14 @@ def keep_uncommitted(root: Path, folder: Path) -> None:
             shutil.copyfile(root / name, copy)
 
 
-def imported(root: Path) -> dict[str, list[str]]:
+def imported(root: Path, sources: Iterable[str]) -> dict[str, list[str]]:
     """What this process imported: files of the source, and the packages of others by name.
+    `sources`: what the preparation imported, maybe in another process.
 
     `diff` tells by it which differences of the code or of packages a run could have felt.
     """
     source = root.resolve()
-    files: set[str] = set()
+    files = set(sources)
     packages: set[str] = set()
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)

@@ -21,7 +21,7 @@ from saigen.recipe.schema import Data, Fractions, Prepare
 from saigen.refusal import Refusal
 
 SPLITS = ("train", "validation", "evaluation")
-SCHEMA = 1
+SCHEMA = 2
 
 Arrays = dict[str, np.ndarray]
 
@@ -96,12 +96,11 @@ def check_snapshot(data: Data, root: Path) -> dict[str, Any]:
 
 
 def prepare(
-    data: Data, config: Prepare, preparation: Preparation, root: Path, out: Path
-) -> dict[str, Any]:
-    """Write out/{train,validation,evaluation}/*.npy, the fitted statistics and a manifest.
+    data: Data, config: Prepare, preparation: Preparation, root: Path
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Arrays of each split, ids and fitted statistics, as files by name, and what a manifest says.
 
-    The folder is made under another name and moved into place, so it is whole or not there.
-    Returns the manifest: rows a split, the digest of each file, the snapshot's digest.
+    Raises Refusal if the snapshot is not as it was taken, or the arrays do not fit together.
     """
     provenance = check_snapshot(data, root)
     table = preparation.read(root / data.snapshot)
@@ -110,23 +109,45 @@ def prepare(
     fitted = preparation.fit(splits["train"])
     for name, array in fitted.items():
         _refuse_not_finite(array, name, [], preparation.fit)
+    made = {split: transformed(preparation, rows, fitted) for split, rows in splits.items()}
+    _refuse_misfits(made)
     files = {f"fitted/{name}.npy": _npy(array) for name, array in fitted.items()}
     for split, rows in splits.items():
         files[f"{split}/ids.txt"] = "".join(f"{i}\n" for i in rows.ids).encode()
-        for name, array in transformed(preparation, rows, fitted).items():
-            files[f"{split}/{name}.npy"] = _npy(array)
-    manifest = {
+        files |= {f"{split}/{name}.npy": _npy(array) for name, array in made[split].items()}
+    return files, {
         "schema": SCHEMA,
         "snapshot": {"name": data.name, "sha256": provenance["sha256"], "rows": len(table.ids)},
         "rows": {split: len(rows.ids) for split, rows in splits.items()},
         "files": {name: digest_bytes(content) for name, content in sorted(files.items())},
     }
+
+
+def write_folder(out: Path, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> None:
+    """Write a prepared folder in place of what is there."""
     refuse_unless_replaceable(out)
     with replacing(out) as new:
         for name, content in files.items():
             write_whole(new / name, content)
         write_json(new / MANIFEST, manifest)
-    return manifest
+
+
+def _refuse_misfits(made: Mapping[str, Arrays]) -> None:
+    """Every split has the same arrays, of one type and shape."""
+    for split, arrays in made.items():
+        for name in sorted(made["train"].keys() | arrays.keys()):
+            one, other = (
+                f"{a[name].dtype}{list(a[name].shape[1:])}" if name in a else "no such array"
+                for a in (made["train"], arrays)
+            )
+            if one != other:
+                raise Refusal(
+                    "the arrays of the splits do not fit together",
+                    where=f"prepare.preparation: {name} of the {split} split",
+                    expected=f"{one}, as in the training split",
+                    got=other,
+                    fix="let `transform` give every table the same arrays, each row of one shape",
+                )
 
 
 def transformed(preparation: Preparation, table: Table, fitted: Mapping[str, np.ndarray]) -> Arrays:
