@@ -73,7 +73,7 @@ def row(work: Any, folder: Path) -> Any:
     sums = Sums(flat.scalars)
     sums.put(torch.tensor(1.0), 1, asked_to_stop=False)
     flush = work.config.tracking.trace_flush_steps
-    trace = Trace(folder, flat, sums, flush_steps=flush, resumed_at=0, in_depth=False)
+    trace = Trace(folder, flat, sums, flush_steps=flush, resumed_at=0, expected={}, in_depth=False)
     samples = np.arange(work.config.trainer.batch_examples)
 
     def add() -> float:

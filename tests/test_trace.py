@@ -102,9 +102,12 @@ def made_up(flush_steps, folder, resumed_at=0):
     """The weights, gradients and sums of a model, and their trace."""
     flat = FlatModel(torch.nn.Linear(64, 1, bias=False), scalars=3, multiple=64, microbatches=1)
     sums = Sums(flat.scalars)
+    rows = read_trace(folder)[:resumed_at] if (folder / "trace.bin").is_file() else ()
+    expected = {"trace.bin": rows[-1]["chain"].tobytes().hex()} if len(rows) else {}
     trace = Trace(
-        folder, flat, sums, flush_steps=flush_steps, resumed_at=resumed_at, in_depth=False
-    )
+        folder, flat, sums, flush_steps=flush_steps, resumed_at=resumed_at, expected=expected,
+        in_depth=False,
+    )  # fmt: skip
     return flat.weights[0], flat.gradients[0], sums, trace
 
 

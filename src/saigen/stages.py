@@ -91,10 +91,11 @@ def train(
     recipe = capture_recipe(composition, prepared, switches, drift, root)
     layers = recipe["layers"]
     group.refuse_unless_same("recipe", {name: layers[name]["digest"] for name in LAYERS})
+    learn = partial(loop.train, chosen, prepared, group=group, recipe=recipe["digest"], say=say)
     if not group.writes:
         if not group.share(None):  # rank 0 says whether there is anything left to train
             with project_errors():
-                loop.train(chosen, prepared, None, group, say=say)
+                learn(folder=None)
         return None
     ledger.entries(root / runs.RUNS)  # refused here, and not when all is trained
     with runs.claim(recipe["digest"], root / runs.RUNS, say) as folder:
@@ -104,7 +105,7 @@ def train(
             return folder  # interrupted after training: only the evaluation is missing
         group.share(False)
         with _failure_recorded(folder):
-            trained = loop.train(chosen, prepared, folder, group, say=say)
+            trained = learn(folder=folder)
         manifest = write_model(
             folder / "model",
             tensors=trained.tensors,

@@ -1,7 +1,8 @@
 """Checkpoints: tensors as safetensors, the rest as JSON, a digest for each, whole or not at all.
 
-A checkpoint holds no generator state: randomness is a function of the step number. Saving stops
-the loop for as long as copying the state takes; hashing and writing happen in a thread.
+A checkpoint holds no generator state: randomness is a function of the step number. It names the
+run and the recipe that made it, and is used by no other. Saving stops the loop for as long as
+copying the state takes; hashing and writing happen in a thread.
 """
 
 import json
@@ -17,9 +18,9 @@ from safetensors.torch import load, save
 
 from saigen.digest import digest_bytes, digest_value
 from saigen.files import replacing, write_json, write_whole
-from saigen.refusal import Failure
+from saigen.refusal import Failure, Refusal
 
-SCHEMA = 1
+SCHEMA = 2
 _TENSORS = "state.safetensors"
 _VALUES = "checkpoint.json"
 
@@ -31,13 +32,15 @@ class State:
     step: int
     tensors: dict[str, torch.Tensor]
     values: dict[str, Any]
+    rows: dict[str, str]  # what stood in the files of rows: name -> digest
 
 
 class Checkpoints:
     """The checkpoints of one run, newest last; `kept` of them stay on disk."""
 
-    def __init__(self, run: Path, *, kept: int, say: Callable[[str], None]) -> None:
+    def __init__(self, run: Path, recipe: str, *, kept: int, say: Callable[[str], None]) -> None:
         self.folder = run / "checkpoints"
+        self._owner = {"run": run.resolve().name, "recipe": recipe}
         self._kept = kept
         self._say = say
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -49,6 +52,7 @@ class Checkpoints:
         tensors: Mapping[str, torch.Tensor],
         values: dict[str, Any],
         *,
+        rows: dict[str, str],
         first: Callable[[], None],
     ) -> None:
         """Copy the state and write it behind the loop's back, after `first` was called there.
@@ -58,7 +62,7 @@ class Checkpoints:
         self.wait()
         form = torch.contiguous_format
         copies = {name: t.detach().clone(memory_format=form).cpu() for name, t in tensors.items()}
-        self._pending = self._writer.submit(self._write, State(step, copies, values), first)
+        self._pending = self._writer.submit(self._write, State(step, copies, values, rows), first)
 
     def wait(self) -> None:
         """Wait until what was saved is on disk."""
@@ -85,10 +89,14 @@ class Checkpoints:
             self._writer.shutdown()
 
     def newest(self) -> State | None:
-        """The newest checkpoint that is whole; one that is torn or altered is named and skipped."""
+        """The newest checkpoint that is whole; one that is torn or altered is named and skipped.
+
+        Raises Refusal if it is another run's.
+        """
         for folder in sorted(self.folder.glob("step-*"), reverse=True):
-            state = _read(folder)
+            state, owner = _read(folder)
             if isinstance(state, State):
+                _refuse_other(folder, self._owner, owner)
                 return state
             self._say(f"checkpoint {folder} is not whole ({state}); using the one before it")
         return None
@@ -101,6 +109,8 @@ class Checkpoints:
             "schema": SCHEMA,
             "step": state.step,
             "values": state.values,
+            "rows": state.rows,
+            **self._owner,
             "tensors_sha256": digest_bytes(content),
         }
         with replacing(self.folder / f"step-{state.step:012d}") as new:
@@ -110,16 +120,43 @@ class Checkpoints:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _read(folder: Path) -> State | str:
-    """The state in a folder, or in a few words what is wrong with it."""
+def adopt(folder: Path, run: Path, recipe: str) -> None:
+    """Make a copied checkpoint one of `run`, which repeats the recipe that it was made by."""
+    state, owner = _read(folder)
+    if isinstance(state, State):
+        _refuse_other(folder, {"recipe": recipe}, owner)
+        body = json.loads((folder / _VALUES).read_text(encoding="utf-8"))
+        body = {key: value for key, value in body.items() if key != "digest"}
+        body["run"] = run.name
+        write_json(folder / _VALUES, body | {"digest": digest_value(body)})
+
+
+def _refuse_other(folder: Path, expected: Mapping[str, str], owner: Mapping[str, str]) -> None:
+    for key, value in expected.items():
+        if owner[key] != value:
+            raise Refusal(
+                "a checkpoint was made by another run",
+                where=str(folder),
+                expected=f"{key} {value[:18]}",
+                got=f"{key} {owner[key][:18]}",
+                fix=f"remove {folder}: the run continues from the checkpoint before it, or starts "
+                "anew",
+            )
+
+
+def _read(folder: Path) -> tuple[State | str, dict[str, str]]:
+    """The state in a folder, or in a few words what is wrong with it; and whose it is."""
     try:
         body = json.loads((folder / _VALUES).read_text(encoding="utf-8"))
         told = body.pop("digest")
         if digest_value(body) != told or body["schema"] != SCHEMA:
-            return f"{_VALUES} was altered"
+            return f"{_VALUES} was altered", {}
         content = (folder / _TENSORS).read_bytes()
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {error}", {}
     if digest_bytes(content) != body["tensors_sha256"]:
-        return f"{_TENSORS} was altered"
-    return State(step=body["step"], tensors=load(content), values=body["values"])
+        return f"{_TENSORS} was altered", {}
+    if folder.name != f"step-{body['step']:012d}":
+        return f"it holds step {body['step']}", {}
+    state = State(body["step"], load(content), body["values"], body["rows"])
+    return state, {"run": body["run"], "recipe": body["recipe"]}

@@ -23,6 +23,7 @@ from saigen.training.contract import Task, refuse_nonfinite
 from saigen.training.evaluation import Evaluation
 from saigen.training.fingerprint import Fingerprint
 from saigen.training.flat import FlatModel
+from saigen.training.history import NAME as CURVE
 from saigen.training.history import History
 from saigen.training.interruption import InterruptedAtCheckpoint, wish_noted
 from saigen.training.leaks import GlobalsWatch
@@ -62,12 +63,14 @@ def train(
     folder: Path | None,
     group: Group,
     *,
+    recipe: str,
     say: Callable[[str], None],
 ) -> Trained:
     """Train one model, as one of the processes of `group`.
 
-    Everything that must survive a kill is written below `folder`, by rank 0; other ranks pass
-    None. Raises InterruptedAtCheckpoint after a signal to stop, Failure if the loss is no number.
+    Everything that must survive a kill is written below `folder`, by rank 0, in the name of the
+    recipe with this digest; other ranks pass None. Raises InterruptedAtCheckpoint after a signal to
+    stop, Failure if the loss is no number.
     """
     trainer, tracking, hardware = config.trainer, config.tracking, config.hardware
     device, precision = torch.device(hardware.device), getattr(torch, trainer.precision)
@@ -97,7 +100,7 @@ def train(
     forward: Any = torch.compile(reduction.model) if hardware.compile else reduction.model
 
     # -- Where it was interrupted ---------------------------------------------------------------
-    checkpoints = Checkpoints(folder, kept=tracking.checkpoints_kept, say=say) if folder else None
+    checkpoints = folder and Checkpoints(folder, recipe, kept=tracking.checkpoints_kept, say=say)
     found = group.share(checkpoints.newest() if checkpoints else None)
     first = found.step if found else 0
     if found:
@@ -115,7 +118,10 @@ def train(
         timeout_seconds=hardware.process_timeout_seconds,
     )
     batches = loader.batches(places)
-    history = History(folder, monitor=trainer.monitor, resumed_at=first) if folder else None
+    expected = found.rows if found else {}
+    history = folder and History(
+        folder, monitor=trainer.monitor, resumed_at=first, expected=expected.get(CURVE)
+    )
     weights = Fingerprint(flat.weights, salt=flat.salt)
     trace = folder and Trace(
         folder,
@@ -123,6 +129,7 @@ def train(
         sums,
         flush_steps=tracking.trace_flush_steps,
         resumed_at=first,
+        expected=expected,
         in_depth=tracking.trace_depth == "tensor",
     )
     watch = GlobalsWatch(locate=tracking.leak_watch == "locate")
@@ -216,7 +223,8 @@ def train(
             if checkpoints and history and trace and (save or stop):
                 history.flush()
                 trace.flush()
-                checkpoints.save(done, *state.export(), first=trace.sync)
+                rows = trace.digests | {CURVE: history.digest}
+                checkpoints.save(done, *state.export(), rows=rows, first=trace.sync)
 
     # -- What is left behind --------------------------------------------------------------------
     if checkpoints:

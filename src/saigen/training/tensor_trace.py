@@ -4,6 +4,7 @@ For `tracking.trace_depth: tensor`. It names the tensor in which two runs part w
 them, for some 10 us a tensor and step. It lies beside the trace and is no part of the outcome.
 """
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -12,23 +13,32 @@ import numpy as np
 
 from saigen.training.fingerprint import Fingerprint
 from saigen.training.flat import FlatModel
-from saigen.training.trace_file import TENSORS, read_tensors, tensor_row
+from saigen.training.trace_file import TENSORS, read_tensors, refuse_altered, tensor_row
 
 
 class TensorTrace:
     """Writes it for one run; rows wait in memory until `flush`."""
 
-    def __init__(self, run: Path, flat: FlatModel, *, resumed_at: int) -> None:
-        """Take the memory that is traced; rows from step `resumed_at` on are cut off."""
+    def __init__(
+        self, run: Path, flat: FlatModel, *, resumed_at: int, expected: str | None
+    ) -> None:
+        """Take the memory that is traced; rows from step `resumed_at` on are cut off, and those
+        before it must have the digest `expected`, unless nothing was traced then.
+        """
         of = {name: (values, leaf) for name, values, leaf in flat.parameters()}
         self._pairs = [(Fingerprint([leaf]), Fingerprint([v])) for v, leaf in of.values()]
         self._dtype = tensor_row(len(of))
         self._rows: list[tuple[int, list[tuple[int, int]]]] = []
         path, head = run / TENSORS, json.dumps(list(of)).encode() + b"\n"
-        if resumed_at == 0 or not path.is_file():
+        if resumed_at == 0 or expected is None:
             path.write_bytes(head)
         kept = int((read_tensors(run)[1]["step"] < resumed_at).sum())
-        os.truncate(path, len(head) + kept * self._dtype.itemsize)
+        size = len(head) + kept * self._dtype.itemsize
+        content = path.read_bytes()[:size] if path.is_file() else b""
+        self._digest = hashlib.sha256(content)
+        if resumed_at and expected:
+            refuse_altered(path, None, expected, self.digest)
+        os.truncate(path, size)
         self._file = path.open("ab")
 
     def add(self, step: int) -> None:
@@ -38,9 +48,16 @@ class TensorTrace:
 
     def flush(self) -> None:
         """Write the rows that wait."""
-        self._file.write(np.array(self._rows, self._dtype).tobytes())
+        content = np.array(self._rows, self._dtype).tobytes()
+        self._digest.update(content)
+        self._file.write(content)
         self._file.flush()
         self._rows.clear()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what was written so far."""
+        return self._digest.hexdigest()
 
     def close(self) -> None:
         """Close the file."""

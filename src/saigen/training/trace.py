@@ -7,6 +7,7 @@ runs have equal bytes.
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,15 @@ from saigen.training.flat import FlatModel
 from saigen.training.optimizer_trace import OptimizerTrace
 from saigen.training.sums import Sums, finite
 from saigen.training.tensor_trace import TensorTrace
-from saigen.training.trace_file import HEADER_BYTES, NAME, ROW, SCHEMA, read_trace
+from saigen.training.trace_file import (
+    HEADER_BYTES,
+    NAME,
+    ROW,
+    SCHEMA,
+    TENSORS,
+    read_trace,
+    refuse_altered,
+)
 
 _CHAINED = ROW.itemsize - 16  # saigen: constant, because a row ends with 16 bytes of chain
 _NOTHING = (0, 0, 0)  # the fingerprint of nothing
@@ -42,18 +51,25 @@ class Trace:
         *,
         flush_steps: int,
         resumed_at: int,
+        expected: Mapping[str, str],
         in_depth: bool,
     ) -> None:
-        """Take the memory that is traced; rows from step `resumed_at` on are cut off."""
+        """Take the memory that is traced; rows from step `resumed_at` on are cut off, and those
+        before it must be those of `expected`, the `digests` of then.
+        """
         self.path = run / NAME
         self._gradients = Fingerprint(flat.gradients, salt=flat.salt)
         self._weights = Fingerprint(flat.weights, salt=flat.salt)
         self._weights_on = flat.values.device
         self._state: OptimizerTrace | None = None
         self._sums, self._size = sums, flush_steps
-        self._in_depth = TensorTrace(run, flat, resumed_at=resumed_at) if in_depth else None
+        self._in_depth = (
+            TensorTrace(run, flat, resumed_at=resumed_at, expected=expected.get(TENSORS))
+            if in_depth
+            else None
+        )
         self._rows: list[tuple[int, int, Any, list[Any]]] = []  # numbers, or tensors on a device
-        self._chain = _cut(self.path, resumed_at)
+        self._chain = _cut(self.path, resumed_at, expected.get(NAME))
         self._file = self.path.open("ab")
 
     def add(self, step: int, samples: np.ndarray, optimizer: torch.optim.Optimizer) -> None:
@@ -105,6 +121,12 @@ class Trace:
             for row in rows:
                 finite(float(row["loss"]), row["step"])
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """What stands in the files so far, by name: of the trace the end of its chain."""
+        found = {NAME: self._chain.hex()}
+        return found | ({TENSORS: self._in_depth.digest} if self._in_depth else {})
+
     def sync(self) -> None:
         """Wait until what was flushed is on disk."""
         os.fsync(self._file.fileno())
@@ -120,14 +142,18 @@ class Trace:
         return {"sha256": digest_file(self.path), "steps": steps}
 
 
-def _cut(path: Path, steps: int) -> bytes:
-    """Begin a trace, or cut one after `steps` rows; returns the chain so far."""
+def _cut(path: Path, steps: int, expected: str | None) -> bytes:
+    """Begin a trace, or cut one after `steps` rows; returns the chain so far.
+
+    Raises Failure, naming the row, unless the rows that stay are those of `expected`.
+    """
+    chain = b"\0" * 16  # saigen: constant, because a link of the chain has 16 bytes
     if steps == 0:
         columns = {name: str(ROW[name]) for name in ROW.names or ()}
         head = json.dumps({"schema": SCHEMA, "row": columns}).encode()
         path.write_bytes(head.ljust(HEADER_BYTES - 1) + b"\n")
-        return b"\0" * 16  # saigen: constant, because a link of the chain has 16 bytes
-    rows = read_trace(path.parent) if path.is_file() else np.zeros(0, ROW)
+        return chain
+    rows = read_trace(path.parent)[:steps] if path.is_file() else np.zeros(0, ROW)
     if len(rows) < steps:
         raise Failure(
             "the trace is shorter than the checkpoint it belongs to",
@@ -136,6 +162,12 @@ def _cut(path: Path, steps: int) -> bytes:
             got=str(len(rows)),
             fix="remove the run folder and start again",
         )
-    chain: bytes = rows["chain"][steps - 1].tobytes()
+    content = rows.tobytes()
+    for step, start in enumerate(range(0, len(content), ROW.itemsize)):
+        end = start + _CHAINED
+        chain = hashlib.blake2b(chain + content[start:end], digest_size=16).digest()
+        written = content[end : start + ROW.itemsize]
+        refuse_altered(path, step, written.hex(), chain.hex())
+    refuse_altered(path, None, expected, chain.hex())
     os.truncate(path, HEADER_BYTES + steps * ROW.itemsize)
     return chain

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from saigen.refusal import Refusal
+from saigen.refusal import Failure, Refusal
 
 NAME = "trace.bin"
 TENSORS = "tensors.bin"  # the trace in depth, beside it (`tensor_trace.py`)
@@ -26,6 +26,20 @@ ROW = np.dtype(
         ("chain", "V16"),  # BLAKE2b of the chain before and this row
     ]
 )
+
+
+def refuse_altered(path: Path, row: int | None, expected: str | None, got: str) -> None:
+    """Raise Failure unless the rows before a checkpoint are those that stood there when it was
+    made, by a digest of them all, or of those up to the row of a step.
+    """
+    if expected != got:
+        raise Failure(
+            "the rows before a checkpoint are not those that the run wrote",
+            where=str(path) if row is None else f"{path}, row of step {row}",
+            expected=f"digest {expected}",
+            got=f"digest {got}" if path.is_file() else "no such file",
+            fix=f"remove {path.parent} and start again: this run can vouch for nothing",
+        )
 
 
 def read_trace(run: Path) -> np.ndarray:

@@ -13,6 +13,7 @@ from saigen.judgement.proving.workplace import workplace_of
 from saigen.judgement.run import Run
 from saigen.records.runs import RUNS
 from saigen.refusal import Refusal
+from saigen.training.checkpoint import adopt
 
 _Entry = dict[str, Any]
 
@@ -65,9 +66,12 @@ def _lay_checkpoint(run: Run, step: int, folder: Path) -> None:
     kept = [f for f in sorted(run.folder.glob("checkpoints/step-*"))
             if int(f.name.removeprefix("step-")) <= step]  # fmt: skip
     if kept and (run.folder / "trace.bin").is_file():
-        shutil.copytree(kept[-1], folder / "checkpoints" / kept[-1].name)
-        for name in ("trace.bin", "history.csv"):
-            shutil.copyfile(run.folder / name, folder / name)
+        copy = folder / "checkpoints" / kept[-1].name
+        shutil.copytree(kept[-1], copy)
+        adopt(copy, folder, run.record["recipe"]["digest"])
+        for name in ("trace.bin", "history.csv", "tensors.bin"):
+            if (run.folder / name).is_file():
+                shutil.copyfile(run.folder / name, folder / name)
 
 
 def _compare(left: list[_Entry], right: list[_Entry], *, step: int) -> Deep:
