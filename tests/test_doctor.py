@@ -33,6 +33,7 @@ SOUND = Here(
     remote="snapshots",
     remote_problem="",
     commit="1" * 40,
+    git_problem="",
     uncommitted=0,
     free_bytes=50 << 30,
 )
@@ -77,7 +78,8 @@ def test_in_the_image_on_a_machine_with_a_gpu_every_claim_can_be_kept(root):
         (changed(driver="570.1"), {"cuda"}, "driver is 570.1", "580 line or newer"),
         (changed(cuda="", cuda_usable=False), {"cuda"}, "without CUDA", "VARIANT=cuda"),
         (changed(cuda_usable=False), {"cuda"}, "cannot use the GPU", "torch.zeros(1).cuda()"),
-        (changed(commit=""), {"rerun"}, "no git repository", "git init"),
+        (changed(commit="", git_problem="not a git repository"), {"rerun"},
+         "not a git repository", "git init"),
         (changed(remote_problem="it lacks data"), {"rerun"}, "remote snapshots: it lacks data",
          "dvc push"),
         (changed(free_bytes=10**9), {"exact", "portable", "statistical", "rerun"}, "1.0 GB are",
@@ -119,5 +121,5 @@ def test_here_and_now_it_answers_with_one_document_and_its_exit_code(project):
     assert prospects["exact"].possible == (found.here.drift == [] and found.here.torch != "")
     # a copy without git and without the folder that is its remote
     assert not prospects["rerun"].possible
-    assert "the project is in no git repository" in prospects["rerun"].why
+    assert any("not a git repository" in why for why in prospects["rerun"].why)
     assert any("snapshot cannot be had from DVC's remote" in why for why in prospects["rerun"].why)

@@ -210,8 +210,9 @@ def test_a_run_keeps_what_git_does_not_have(prepared_project):
     with (project.root / "src/project/data.py").open("a") as file:
         file.write("# not committed\n")
     (project.root / "src/project/new.py").write_text('"""New."""\n')
-    (project.root / ".env").write_text("TOKEN=secret-of-mine\n")
-    project.saigen("train", "debug=two_steps", env={"SECRET_TOKEN": "secret-of-mine"})
+    hidden = "secret-of-mine"
+    (project.root / ".env").write_text(f"TOKEN={hidden}\n")
+    project.saigen("train", "debug=two_steps", env={"SECRET_TOKEN": hidden})
     folder = next((project.root / "runs").glob("*/record.json")).parent
     record = json.loads((folder / "record.json").read_text())
     assert "# not committed" in (folder / "uncommitted/code.patch").read_text()

@@ -27,7 +27,8 @@ def write_whole(path: Path, content: bytes, *, mode: int | None = None) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new, never half.
 
     Temporary name in the same folder, fsync, rename, fsync of the folder (POSIX rename(2)). Makes
-    the last folder of the path and no other: a place that is gone stays gone (OSError).
+    the last folder of the path and no other: a place that is gone stays gone (OSError). `mode`: the
+    rights it has at most; the umask takes from them.
     """
     path.parent.mkdir(exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

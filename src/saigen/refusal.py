@@ -1,5 +1,10 @@
 """Refuse, and say why: the one shape of every error a user may see."""
 
+from collections.abc import Callable
+from typing import Any
+
+from saigen.secret_scan import redact, redact_value
+
 
 class Refusal(Exception):
     """Something is wrong and nothing was done: what, where, expected, got, and the fix.
@@ -25,7 +30,7 @@ class Refusal(Exception):
         rows = (("where", self.where), ("expected", self.expected), ("got", self.got))
         lines = [f"refused: {self.what}"]
         lines += [f"  {name + ':':<10}{text}" for name, text in (*rows, ("fix", self.fix))]
-        return "\n".join(lines)
+        return redact("\n".join(lines))  # what was got may hold a password
 
 
 class Failure(Refusal):
@@ -33,3 +38,20 @@ class Failure(Refusal):
 
     def __str__(self) -> str:
         return super().__str__().replace("refused:", "failed:", 1)
+
+
+def refuse_secrets(value: Any, where: Callable[[str], str], holder: str) -> None:
+    """Refuse a value that is about to be written, by the key of each secret in it.
+
+    `holder`: what would hold it, as "the config".
+    """
+    if found := redact_value(value)[1]:
+        key = found[0].rpartition(" (")[0] if found[0].endswith(")") else found[0]
+        raise Refusal(
+            f"{holder} holds what looks like a secret, and is written into every record",
+            where=where(key.partition(" (")[0]),
+            expected="no password, key or token",
+            got=", ".join(found),
+            fix="let your code read it from an environment variable; what is no secret can be "
+            "spelt so that it does not look like one (hexadecimal digits do not)",
+        )

@@ -1,6 +1,7 @@
 """The stages of dvc.yaml, one function each: what a person reads after dvc.yaml itself."""
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -32,7 +33,7 @@ from saigen.recipe.layer import (
     recipe_entry,
 )
 from saigen.recipe.schema import Config
-from saigen.records import circumstances, kept, ledger, model_folder, runs
+from saigen.records import circumstances, kept, ledger, model_folder, runs, uncommitted
 from saigen.records.model_folder import WEIGHTS, ModelFolder, open_model, write_model
 from saigen.records.predictions import predictions_csv
 from saigen.records.record import (
@@ -43,7 +44,7 @@ from saigen.records.record import (
     write_failure,
     write_record,
 )
-from saigen.refusal import Failure, Refusal
+from saigen.refusal import Failure, Refusal, refuse_secrets
 from saigen.training import preparation, settings
 from saigen.training.interruption import InterruptedAtCheckpoint
 from saigen.training.prepared import (
@@ -225,15 +226,15 @@ def publish_results(folder: Path, root: Path) -> None:
     every verb takes for a RUN in any clone. The whole folder changes at once; what else lies in it
     (of `verify`) stays.
     """
-    published, uncommitted = root / runs.RESULTS, folder / circumstances.UNCOMMITTED
+    published, source = root / runs.RESULTS, folder / uncommitted.UNCOMMITTED
     names = ("record.json", "predictions.csv", "history.csv", "trace.bin")
-    others = shutil.ignore_patterns(*names, uncommitted.name, "metrics.json")
+    others = shutil.ignore_patterns(*names, source.name, "metrics.json")
     with locked(root / runs.RUNS / runs.LOCK), replacing(published) as new:
         if published.is_dir():
             shutil.copytree(published, new, symlinks=True, ignore=others, dirs_exist_ok=True)
-        (new / uncommitted.name).mkdir()
-        if uncommitted.is_dir():
-            shutil.copytree(uncommitted, new / uncommitted.name, dirs_exist_ok=True)
+        (new / source.name).mkdir()
+        if source.is_dir():
+            shutil.copytree(source, new / source.name, symlinks=True, dirs_exist_ok=True)
         for name in names:
             shutil.copyfile(folder / name, new / name)
         metrics = json_bytes(read_record(new)["outcome"]["metrics"])
@@ -282,7 +283,9 @@ def capture_recipe(
         of_randomness(chosen, SCHEME),
         of_distribution(chosen),
     )
-    return recipe_entry(layers)
+    entry = recipe_entry(layers)
+    refuse_secrets(entry["layers"], str, "the recipe")
+    return entry
 
 
 def _begin(
@@ -307,9 +310,11 @@ def _begin(
             say(f"this run failed before ({failure['what']}); the same recipe may fail there again")
         record["circumstances"]["continued"].append(surroundings)
     else:
-        record = new_record(folder.name, recipe, surroundings)
-        circumstances.keep_uncommitted(root, folder)
         inputs, files = recipe["layers"]["data"], recipe["layers"]["code"]["files"]
+        state = uncommitted.keep(root, folder, surroundings["git"], files)
+        if line := uncommitted.left_out_line(state):
+            print(line, file=sys.stderr)
+        record = new_record(folder.name, recipe, surroundings | {"git": state})
         snapshot = {composition.config.data.snapshot: inputs["snapshot"]["sha256"]}
         kept.keep(folder.parent, root, files | snapshot)
         kept.keep(folder.parent, prepared.folder, inputs["prepared"])

@@ -102,7 +102,9 @@ def _prospects(here: Here) -> Iterator[Prospect]:
                   else "VARIANT=cuda make image"),
         "cuda": (gpu and here.cuda and not here.cuda_usable, "torch cannot use the GPU",
                  "see what `python -c 'import torch; torch.zeros(1).cuda()'` says"),
-        "git": (not here.commit, "the project is in no git repository", "git init, and commit"),
+        "git": (not here.commit, here.git_problem or "there is no commit yet",
+                'git config --global --add safe.directory "$PWD"'
+                if "dubious ownership" in here.git_problem else "git init, and commit"),
         "remote": (here.remote_problem,
                    f"the snapshot cannot be had from DVC's remote{remote}: {here.remote_problem}",
                    "dvc push, or `dvc remote add --default NAME URL`"),

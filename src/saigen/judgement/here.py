@@ -11,11 +11,12 @@ from typing import Any
 
 from pydantic import Field
 
-from saigen.judgement.remaking.remotes import dvc
+from saigen import git_dvc
+from saigen.git_dvc import dvc
 from saigen.recipe import lock
-from saigen.recipe.code import git_state
 from saigen.recipe.environment import cpu_information, machine
 from saigen.records.record import Document
+from saigen.records.uncommitted import state
 
 _PATIENCE_SECONDS = 30  # with a remote or an engine that does not answer
 
@@ -44,13 +45,14 @@ class Here(Document):
     remote: str = Field(description="DVC's remote")
     remote_problem: str = Field(description="why the snapshot cannot be had from it")
     commit: str
+    git_problem: str = Field(description="why git cannot be asked about the project")
     uncommitted: int = Field(description="files with changes, or that git does not know")
     free_bytes: int = Field(description="on the disk of the project")
 
 
 def look(root: Path) -> Here:
     """Look at everything; takes a few seconds, most of them for torch and DVC."""
-    host, git = machine(), git_state(root)
+    host, git = machine(), state(root)
     container = host["container"]
     flags = cpu_information().get("flags", "").split()
     chosen = {"avx", "avx2", "fma", "avx_vnni", "amx_tile"}
@@ -74,7 +76,8 @@ def look(root: Path) -> Here:
         remote=remote,
         remote_problem=remote_problem,
         commit=git["commit"] or "",
-        uncommitted=f"\n{git['patch']}".count("\ndiff --git ") + len(git["untracked"]),
+        git_problem=git_dvc.problem(root),
+        uncommitted=sum(len(git[kind]) for kind in ("changed", "untracked", "links", "left_out")),
         free_bytes=shutil.disk_usage(root).free,
     )
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from saigen import git_dvc
 from saigen.digest import digest_bytes
-from saigen.recipe.code import git
-from saigen.records.circumstances import UNCOMMITTED
 from saigen.records.kept import kept
 from saigen.records.record import NAME, read_record
 from saigen.records.runs import RUNS, find
+from saigen.records.uncommitted import UNCOMMITTED
 from saigen.training.prepared import STORE
 
 ABSENT = "-"  # in place of a value that is not there
@@ -85,16 +85,16 @@ class Run:
             for variant in (self.root / STORE).glob(f"*/{path.removeprefix('prepared/')}"):
                 yield variant.read_bytes()
         commit = (self.record["circumstances"].get("git") or {}).get("commit")
-        shown = git(self.root, "show", f"{commit}:./{path}")
-        if not commit or shown.returncode:
+        committed = git_dvc.committed(self.root, commit or "", path)
+        if committed is None:
             return
-        yield shown.stdout
+        yield committed
         if self.patch.is_file():
             with tempfile.TemporaryDirectory() as scratch:
                 target = Path(scratch) / path
                 target.parent.mkdir(parents=True)
-                target.write_bytes(shown.stdout)
-                git(Path(scratch), "apply", f"--include={path}", str(self.patch.resolve()))
+                target.write_bytes(committed)
+                git_dvc.apply(Path(scratch), self.patch, f"--include={path}")
                 if target.is_file():
                     yield target.read_bytes()
 

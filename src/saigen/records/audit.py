@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from saigen import git_dvc
 from saigen.digest import digest_bytes, digest_file, digest_tree, digest_value
 from saigen.files import locked
-from saigen.recipe.code import git
 from saigen.records import ledger
 from saigen.records.kept import FOLDER
 from saigen.records.record import NAME, Document, outcome_digest, read_record
@@ -124,7 +124,7 @@ def _published(
     """The published record against the ledger or, byte for byte, the last commit. Where neither
     knows the run (it was not committed, and runs/ is gone), against itself.
     """
-    committed = git(folder, "show", f"HEAD:./{NAME}").stdout
+    committed = git_dvc.committed(folder, "HEAD", NAME) or b""
     if found in {line.get("record") for line in lines} or found == digest_bytes(committed):
         return
     own = {"recipe": record["recipe"]["digest"], "outcome": record["outcome"]["digest"]}

@@ -8,6 +8,7 @@ this one; what they did not hold is empty.
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from saigen.digest import digest_tree, digest_value
 from saigen.files import write_json
 from saigen.refusal import Refusal
+from saigen.secret_scan import redact_value
 
 SCHEMA = 2
 NAME = "record.json"
@@ -130,7 +132,15 @@ def promises_bits(record: dict[str, Any]) -> bool:
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Check a record against its schema and write it, whole or not at all."""
+    """Check a record against its schema and write it, whole or not at all.
+
+    No secret gets into its circumstances; one line says what was left out.
+    """
+    record["circumstances"], found = redact_value(record["circumstances"])
+    if found:
+        print(
+            f"note: left out of the record of {record['run']}: {', '.join(found)}", file=sys.stderr
+        )
     Record.model_validate(record)
     write_json(folder / NAME, record)
 

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from saigen.exit_codes import DONE, FAILED, INCONCLUSIVE
 from saigen.files import locked, write_whole
+from saigen.git_dvc import dvc
 from saigen.judgement.proving.locate import Place
-from saigen.judgement.remaking.remotes import dvc
 from saigen.records.ledger import complete
 from saigen.records.record import NAME, Document, read_record
 from saigen.records.runs import LOCK, RESULTS, RUNS, readable

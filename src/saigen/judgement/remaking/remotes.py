@@ -1,25 +1,12 @@
 """What DVC keeps of a run: brought from the cache and the remotes, or refused by name."""
 
 import configparser
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+from saigen.git_dvc import dvc
 from saigen.refusal import Refusal
 
 _LOCAL = Path(".dvc/config.local")
-
-
-def dvc(
-    project: Path, *arguments: str, seconds: float | None = None
-) -> subprocess.CompletedProcess[bytes]:
-    """Run DVC in a project. Raises TimeoutExpired after `seconds`."""
-    environment = {name: value for name, value in os.environ.items() if name[:4] != "DVC_"}
-    return subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], cwd=project, capture_output=True, check=False,
-        env=environment, stdin=subprocess.DEVNULL, timeout=seconds,
-    )  # fmt: skip
 
 
 def pull(project: Path, target: str, what: str) -> None:
@@ -29,13 +16,13 @@ def pull(project: Path, target: str, what: str) -> None:
     """
     told = ""
     listed = dvc(project, "remote", "list").stdout.decode().splitlines()
-    for remote in ([], *(["--remote", line.split()[0]] for line in listed)):
-        pulled = dvc(project, "pull", *remote, target)
+    for remote in ([], *([f"--remote={line.split()[0]}"] for line in listed)):
+        pulled = dvc(project, "pull", *remote, "--", target)
         if not pulled.returncode:
             return
         told += pulled.stderr.decode(errors="replace")
     path = target.removesuffix(".dvc")
-    contents = dvc(project, "list", ".", path, "-R", "--dvc-only", "--show-hash").stdout.decode()
+    contents = dvc(project, "list", "-R", "--dvc-only", "--show-hash", ".", path).stdout.decode()
     missing = [
         f"{path}/{name.strip()} (md5 {md5})"
         for md5, _, name in (line.partition(" ") for line in contents.splitlines())

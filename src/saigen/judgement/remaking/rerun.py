@@ -8,16 +8,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from saigen import git_dvc
 from saigen.files import beside, locked, move, refuse_unless_replaceable, replacing, write_whole
 from saigen.judgement.comparing.diff import Diff, diff
 from saigen.judgement.remaking import remotes
 from saigen.judgement.remaking.installing import interpreter
-from saigen.judgement.remaking.worktree import bring_data, commit_of, lay_out, worktree
+from saigen.judgement.remaking.worktree import bring_data, commit_of, lacking, lay_out, worktree
 from saigen.judgement.run import Run
 from saigen.outputs import refuse_owned
-from saigen.recipe.code import git
 from saigen.recipe.composer import handover
-from saigen.records.circumstances import UNCOMMITTED
 from saigen.records.kept import FOLDER as KEPT
 from saigen.records.kept import kept
 from saigen.records.ledger import complete
@@ -25,6 +24,7 @@ from saigen.records.model_folder import FOLDER as MODEL
 from saigen.records.model_folder import WEIGHTS, open_model
 from saigen.records.record import NAME, read_record
 from saigen.records.runs import LOCK, RESULTS, RUNS, all_runs, numbered
+from saigen.records.uncommitted import UNCOMMITTED
 from saigen.refusal import Failure, Refusal
 
 Say = Callable[[str], None]
@@ -41,7 +41,8 @@ def rerun(run: Run, root: Path, say: Say, *, install: bool = True) -> tuple[Diff
         commit = commit_of(source)
         with worktree(root, commit) as project:
             lay_out(source, project)
-            say(f"source: commit {commit[:12]}, as recorded")
+            without = "".join(f"; without {n} ({why})" for n, why in lacking(source).items())
+            say(f"source: commit {commit[:12]}, as recorded{without}")
             bring_data(run, project)
             say("data: as recorded")
             python = interpreter(run, project, say, install=install)
@@ -100,7 +101,8 @@ def _with_uncommitted(run: Run, root: Path, scratch: Path) -> Run:
     with worktree(root, commit) as project:
         what = "what was not committed of the run's source cannot be had any more"
         remotes.pull(project, f"{RESULTS}/{UNCOMMITTED}", what)
-        shutil.copytree(project / RESULTS / UNCOMMITTED, scratch / UNCOMMITTED)
+        source = project / RESULTS / UNCOMMITTED
+        shutil.copytree(source, scratch / UNCOMMITTED, symlinks=True)
     return replace(run, folder=scratch)
 
 
@@ -145,9 +147,10 @@ def _enter(folder: Path, root: Path) -> str:
 def _publication(part: str, root: Path) -> str | None:
     """The newest commit whose published record has this string among its values."""
     path = f"{RESULTS}/{NAME}"
-    commits = git(root, "log", "--all", "--format=%H", "--", path).stdout.decode().split()
-    shown = ((commit, git(root, "show", f"{commit}:./{path}").stdout) for commit in commits)
-    return next((commit for commit, record in shown if f'"{part}"'.encode() in record), None)
+    for commit in git_dvc.commits_of(root, path):
+        if f'"{part}"'.encode() in (git_dvc.committed(root, commit, path) or b""):
+            return commit
+    return None
 
 
 def _replace(source: Path, target: Path) -> None:

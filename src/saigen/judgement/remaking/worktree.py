@@ -3,8 +3,6 @@
 The working tree that it is called from is left untouched.
 """
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,55 +10,33 @@ from typing import Any
 
 import yaml
 
+from saigen import git_dvc
 from saigen.digest import digest_file
 from saigen.judgement.remaking import remotes
 from saigen.judgement.run import Run
-from saigen.recipe.code import git
 from saigen.refusal import Refusal
 
 
 @contextmanager
 def worktree(root: Path, commit: str) -> Iterator[Path]:
-    """A git worktree at a commit, gone afterwards; gives the project's folder in it.
+    """A folder with the project as a commit has it, gone afterwards.
 
     Raises Refusal if the commit is not in this repository.
     """
-    if git(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode:
-        raise Refusal(
-            "the commit of the run is not in this repository",
-            where=str(root.resolve()),
-            expected=f"commit {commit}",
-            got="no such commit",
-            fix="`git fetch --all`, or fetch it from the clone in which the run was made",
-        )
-    prefix = git(root, "rev-parse", "--show-prefix").stdout.decode().strip()
-    with tempfile.TemporaryDirectory(prefix="saigen-rerun-") as scratch:
-        tree = Path(scratch) / "project"
-        added = git(root, "worktree", "add", "--detach", "--force", str(tree), commit)
-        if added.returncode:
-            raise Refusal(
-                "the commit cannot be checked out",
-                where=str(tree),
-                expected="a git worktree",
-                got=added.stderr.decode().strip(),
-                fix="make room in the temporary folder (TMPDIR), or mend the repository",
-            )
-        try:
-            remotes.share(root, tree / prefix)
-            yield tree / prefix
-        finally:
-            shutil.rmtree(tree, ignore_errors=True)
-            git(root, "worktree", "prune")
+    with git_dvc.checked_out(root, commit) as project:
+        remotes.share(root, project)
+        yield project
 
 
 def commit_of(run: Run) -> str:
     """The commit of a run. Raises Refusal if it has none, or if what was not committed is lost."""
     state: dict[str, Any] = run.record["circumstances"].get("git") or {}
     patch = digest_file(run.patch) if run.patch.is_file() else None
+    left_out, code = lacking(run), run.layer("code")["files"]
     lost = [
-        name
-        for name, digest in state.get("untracked", {}).items()
-        if name.startswith(("src/", "conf/")) and run.content(digest, name) is None
+        f"{name} (not kept: {left_out[name]})" if name in left_out else name
+        for name in sorted({*state.get("untracked", {}), *left_out} & code.keys())
+        if run.content(code[name], name) is None
     ]
     if state.get("patch_sha256") not in (None, patch):
         lost.insert(0, f"code.patch (sha256 {state['patch_sha256'][:12]})")
@@ -71,8 +47,16 @@ def commit_of(run: Run) -> str:
         where=str(run.folder),
         expected="a commit, and every uncommitted change in the run's folder",
         got=f"missing: {', '.join(lost)}" if lost else "a run outside a git repository",
-        fix="bring the whole run folder from where the run was made, or commit before training",
+        fix="train once more from a commit, with secrets in the environment and not in the source"
+        if left_out.keys() & code.keys()
+        else "bring the whole run folder from where the run was made, or commit before training",
     )
+
+
+def lacking(run: Run) -> dict[str, str]:
+    """What was neither committed nor kept of a run, and why, by name."""
+    state = run.record["circumstances"].get("git") or {}
+    return dict(state.get("left_out", {}))
 
 
 def lay_out(run: Run, project: Path) -> None:
@@ -80,15 +64,20 @@ def lay_out(run: Run, project: Path) -> None:
 
     Raises Refusal unless every source file is then what the record says.
     """
-    if run.patch.is_file():
-        applied = git(project, "apply", "--whitespace=nowarn", str(run.patch.resolve()))
-        if applied.returncode:
-            raise _not_the_source(run, "code.patch", applied.stderr.decode().strip())
-    for name, digest in run.record["circumstances"]["git"].get("untracked", {}).items():
+    if run.patch.is_file() and (told := git_dvc.apply(project, run.patch)):
+        raise _not_the_source(run, "code.patch", told)
+    state, code = run.record["circumstances"]["git"], run.layer("code")["files"]
+    for name, digest in {**state.get("untracked", {}), **code}.items():
+        if _digest(project / name) == digest:
+            continue
         if (content := run.content(digest, name)) is not None:
-            (project / name).parent.mkdir(parents=True, exist_ok=True)
-            (project / name).write_bytes(content)
-    for name, digest in run.layer("code")["files"].items():
+            _place(run, project, name).write_bytes(content)
+    for name, target in state.get("links", {}).items():
+        if not (project / name).is_symlink():  # a tracked one came with the patch
+            _place(run, project, name).symlink_to(target)
+        if not (project / name).resolve().is_relative_to(project.resolve()):
+            raise _not_the_source(run, name, f"a link to {target}, out of the project")
+    for name, digest in code.items():
         found = _digest(project / name)
         if found != digest:
             raise _not_the_source(run, name, f"{found[:12]}, expected {digest[:12]}")
@@ -113,6 +102,15 @@ def bring_data(run: Run, project: Path) -> None:
             got=f"{found} from {tracked or 'the commit'}",
             fix="the file was changed without `dvc add`; bring the version that was used",
         )
+
+
+def _place(run: Run, project: Path, name: str) -> Path:
+    """Where a file of the run's source goes. Raises Refusal if that is not in the project."""
+    place = project / name
+    if not place.parent.resolve().is_relative_to(project.resolve()) or place.is_symlink():
+        raise _not_the_source(run, name, "a path that leads out of the project, or a link")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return place
 
 
 def _digest(path: Path) -> str:

@@ -16,7 +16,7 @@ from saigen.recipe.composer.presets import refuse_frame, refuse_presets
 from saigen.recipe.composer.sources import read_sources, read_text
 from saigen.recipe.portability import refuse_unportable
 from saigen.recipe.schema import Config
-from saigen.refusal import Refusal
+from saigen.refusal import Refusal, refuse_secrets
 
 CONF = Path("conf")
 PARAMS = Path("params.yaml")
@@ -49,7 +49,9 @@ def compose(overrides: tuple[str, ...], conf: Path = CONF) -> Composition:
     refuse_presets(sources, composed=False)
     overrides = normalized(overrides, sources)
     values = lay(overrides, conf)
-    composition = typed(values, overrides, Origins(conf, sources, overrides).where, conf.parent)
+    where = Origins(conf, sources, overrides).where
+    refuse_secrets(values, where, "the config")
+    composition = typed(values, overrides, where, conf.parent)
     if any(name.startswith("local/") for name in sources):
         # what this machine alone changes is said as if it had been asked for
         composition = replace(composition, overrides=derive(values, conf, start=overrides))
@@ -81,6 +83,7 @@ def read_composed(path: Path) -> Composition:
         return f"{key} ({path}:{entry.line})" if entry else f"{key} ({path})"
 
     assert isinstance(values, dict)
+    refuse_secrets(values, where, "the config")
     return typed({str(key): value for key, value in values.items()}, (), where, Path())
 
 

@@ -1,0 +1,50 @@
+"""Secrets of every known form, made up when they are asked for, so that no file holds one."""
+
+import base64
+import hashlib
+
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+
+
+def made_up(form: str, length: int, alphabet: str = LETTERS) -> str:
+    """Characters that look random, the same in every run of the tests."""
+    state = hashlib.shake_256(form.encode()).digest(length * 2)
+    picked = [
+        alphabet[(state[2 * n] * 256 + state[2 * n + 1]) % len(alphabet)] for n in range(length)
+    ]
+    return "".join(picked)
+
+
+def _jwt() -> str:
+    parts = ('{"alg":"HS256","typ":"JWT"}', '{"sub":"1234567890"}')
+    head = [base64.urlsafe_b64encode(part.encode()).rstrip(b"=").decode() for part in parts]
+    return ".".join([*head, made_up("jwt", 43)])
+
+
+CAPITALS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+SECRETS = {
+    "aws": "AKIA" + made_up("aws", 16, CAPITALS),
+    "aws-secret": made_up("aws-secret", 40),
+    "google": "AIza" + made_up("google", 35),
+    "github": "ghp_" + made_up("github", 36),
+    "github-fine": "github_pat_" + made_up("github-fine", 60),
+    "hugging-face": "hf_" + made_up("hugging-face", 34),
+    "openai": "sk-proj-" + made_up("openai", 48),
+    "slack": "xoxb-" + made_up("slack", 12, "0123456789") + "-" + made_up("slack", 24),
+    "pem": "-----BEGIN OPENSSH PRIVATE" + " KEY-----",
+    "jwt": _jwt(),
+    "url": "https://somebody:" + made_up("url", 12) + "@git.invalid/project.git",
+    "header": "Authorization: Basic " + made_up("header", 24),
+    "password": "password = '" + made_up("password", 10) + "'",
+    "env": "WANDB_API_KEY=" + made_up("env", 40, "0123456789abcdef"),
+    "kaggle": '{"username": "x", "key": "' + made_up("kaggle", 32, "0123456789abcdef") + '"}',
+    "base64": made_up("base64", 44, LETTERS + "+"),
+}  # fmt: skip
+
+
+def core(secret: str) -> str:
+    """The part of a planted text that must never be seen anywhere."""
+    if "PRIVATE" in secret:
+        return secret
+    words = "".join(c if c.isalnum() or c in "_.+-" else " " for c in secret).split()
+    return max(words, key=len)
