@@ -55,6 +55,8 @@ def environment(source: Path) -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(source),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,  # what the user has configured is not what is tested
+        "GIT_CONFIG_NOSYSTEM": "1",
     }
 
 

@@ -57,7 +57,7 @@ print(bring_emulator(Path('$root/.saigen/qemu')))") || return 77
     # an environment whose interpreter is the emulator, for all that the tests start, too
     mkdir -p "$scratch/emulated/bin" && cp .venv/pyvenv.cfg "$scratch/emulated/"
     ln -s "$root/.venv/lib" "$scratch/emulated/"
-    for model in Haswell Nehalem; do
+    for model in Haswell-noTSX Nehalem; do
         echo "processor: $model"
         printf '#!/bin/sh\nexec %s -cpu %s -0 "$0" %s "$@"\n' "$qemu" "$model" \
             "$(readlink -f .venv/bin/python)" >"$scratch/emulated/bin/python"
