@@ -16,8 +16,6 @@ from saigen.judgement.schemas import DOCUMENTS, schema
 from saigen.records.record import read_record
 from saigen.training.trace_file import HEADER_BYTES, ROW, first_difference
 
-SAMPLES = ROOT / "tests" / "samples"
-
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
@@ -88,13 +86,6 @@ def test_an_interrupted_run_cannot_be_compared(made, tmp_path):
     (tmp_path / "record.json").write_text(json.dumps(record))
     told = made.refused("diff", "last", str(tmp_path / "record.json"))
     assert "a run without an outcome cannot be compared" in told
-
-
-def test_a_record_of_schema_1_is_compared_with_one_of_today(made):
-    old = open_run(str(SAMPLES / "record-1.json"), made.root)
-    found = diff(old, open_run("last", made.root))
-    assert not found.same_outcome
-    assert any(d.name == "optimizer.lr" for d in found.differences)
 
 
 def test_other_evaluation_data_is_the_first_line(made):

@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from conftest import copy_project
@@ -18,8 +17,6 @@ from saigen.records.listing import listing
 from saigen.records.record import read_record
 from saigen.records.summary import runs_table
 from saigen.refusal import Refusal
-
-SAMPLES = Path(__file__).parent / "samples"
 
 
 def entry(run: str, outcome: str = "b" * 64, agreement: str = "exact") -> dict:
@@ -215,19 +212,13 @@ def test_an_unknown_key_of_runs_is_refused(made):
     assert caught.value.got == "optimiser.lr"
 
 
-def test_a_record_of_schema_1_is_still_read():
-    record = read_record(SAMPLES / "record-1.json")
-    assert record["schema"] == 2
-    assert record["files"] == {}
-    assert record["outcome"]["metrics"]["accuracy"] == pytest.approx(0.98958, abs=1e-5)
-
-
-def test_a_record_of_an_unknown_schema_is_refused(tmp_path):
-    record = json.loads((SAMPLES / "record-1.json").read_text()) | {"schema": 99}
+def test_a_record_of_another_schema_is_refused(runs, tmp_path):
+    record = read_record(next(runs.glob("*-1"))) | {"schema": 99}
     (tmp_path / "record.json").write_text(json.dumps(record))
     with pytest.raises(Refusal, match="not a readable record") as caught:
         read_record(tmp_path)
-    assert "schema 1 to 2" in caught.value.expected
+    assert caught.value.expected == "a record of schema 2"
+    assert caught.value.got == "schema: Input should be 2"
 
 
 def test_the_ledger_holds_the_digest_of_each_record(runs):

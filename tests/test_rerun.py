@@ -51,7 +51,7 @@ def run_of(project: Project) -> Path:
 @pytest.mark.slow
 def test_a_dirty_run_of_another_clone_three_commits_ago_is_made_again_identically(history):
     first, second = history
-    told = second.saigen("rerun", str(run_of(first)))
+    told = second.saigen("rerun", "--trust", str(run_of(first)))
     assert told.startswith("identical: ")
     status = second.run("git", "status", "--porcelain")
     assert status.stdout == ""
@@ -86,7 +86,7 @@ def test_a_run_whose_data_left_the_remote_is_refused_before_training_by_name(his
     for name in ("src/project/models/mlp.py", "src/project/extra.py"):
         files.pop(name)
     (tmp_path / "record.json").write_text(json.dumps(record))
-    told = third.refused("rerun", str(tmp_path / "record.json"))
+    told = third.refused("rerun", "--trust", str(tmp_path / "record.json"))
     assert "the data of the run cannot be had any more" in told
     assert "missing: data/digits.csv (md5 e8e310c11167f81386259be7a1d54ef8)" in told
     assert not (third.root / "runs").exists()

@@ -85,12 +85,17 @@ def test_a_question_is_written_as_its_characters_then_nothing_then_holes(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("line", "got"), [("b,7-85,92", "'7-85'"), ("b,7+850+1,92", "'7+850+1'"), ("b,7+8,", "''")]
+    ("line", "column", "got"),
+    [
+        ("b,7-85,92", "question", "'7-85'"),
+        ("b,7+850+1,92", "question", "'7+850+1'"),
+        ("b,7+8,", "answer", "''"),
+    ],
 )
-def test_a_text_that_has_no_tokens_is_refused_with_its_row(tmp_path, line, got):
+def test_a_text_that_has_no_tokens_is_refused_with_its_row(tmp_path, line, column, got):
     with pytest.raises(Refusal) as refusal:
         characters().read(table(tmp_path, "id,question,answer", "a,1+1,2", line))
-    assert refusal.value.where.endswith("some.csv, b")
+    assert refusal.value.where.endswith(f"some.csv:3, the column {column}")
     assert refusal.value.got == got
     assert "of the characters 0123456789+" in refusal.value.expected
 

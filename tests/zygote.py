@@ -82,6 +82,9 @@ def _child(request: dict) -> None:
         _hurt(**request["hurt"])
     source = Path(request["cwd"]) / "src"  # the project's own code
     os.environ.update({"PYTHONPATH": str(source)} | request["env"])
+    if more := request["env"].get("TEST_MEMORY_BYTES"):
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + int(more), resource.RLIM_INFINITY))
     if request["composed"]:
         os.environ["SAIGEN_COMPOSED"] = str(os.open(request["composed"], os.O_RDONLY))
     plan, argv = request["plan"], request["argv"]

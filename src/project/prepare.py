@@ -1,16 +1,17 @@
 """From rows of the snapshot to arrays: a pure function, fitted on the training split only."""
 
-import csv
 import math
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from saigen.refusal import Refusal
 from saigen.training.preparation import Arrays, Table
+from saigen.training.rows import read_rows
 
 SIDE = 8  # saigen: constant, because the snapshot's images are 8 pixels wide and high
+LEVELS = 16  # saigen: constant, because the snapshot has grey levels 0..16
+LABELS = 9  # saigen: constant, because the snapshot has labels 0..9
 PIXELS = [f"p{row}{column}" for row in range(SIDE) for column in range(SIDE)]
 
 
@@ -26,30 +27,11 @@ class Standardize:
 
     def read(self, path: Path) -> Table:
         """Read a file in the snapshot's format; `label` may be missing (then: prediction)."""
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        columns = set(rows[0]) if rows else set()
-        if missing := sorted({"id", *PIXELS} - columns):
-            raise Refusal(
-                "the file is not in the snapshot's format",
-                where=str(path),
-                expected="a CSV file with the columns id, p00 ... p77 and, to train, label",
-                got=f"no column {', '.join(missing[:5])}" if rows else "no rows",
-                fix="write the first line as in data/digits.csv",
-            )
-        try:
-            table = {"pixels": np.array([[int(row[p]) for p in PIXELS] for row in rows], np.int64)}
-            if "label" in columns:
-                table["label"] = np.array([int(row["label"]) for row in rows], np.int64)
-        except (TypeError, ValueError) as error:
-            raise Refusal(
-                "a row of the file holds something that is not a whole number",
-                where=str(path),
-                expected="grey levels 0..16 and labels 0..9",
-                got=str(error),
-                fix="mend the row, or leave it out",
-            ) from error
-        return Table(ids=tuple(row["id"] for row in rows), columns=table)
+        rows = read_rows(path, ["id", *PIXELS])
+        table = {"pixels": rows.whole_numbers(PIXELS, 0, LEVELS)}
+        if "label" in rows.columns:
+            table["label"] = rows.whole_numbers(["label"], 0, LABELS)[:, 0]
+        return Table(ids=tuple(rows.column("id")), columns=table)
 
     def fit(self, train: Table) -> Arrays:
         """Mean and deviation of each pixel, (64,) float32, from exact integer sums."""

@@ -1,13 +1,12 @@
 """Text to tokens and back to rows: questions with a place left for the answer."""
 
-import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from saigen.refusal import Refusal
 from saigen.training.preparation import Arrays, Table
+from saigen.training.rows import CsvRows, read_rows
 
 
 class Characters:
@@ -27,24 +26,11 @@ class Characters:
 
     def read(self, path: Path) -> Table:
         """Read a file in the snapshot's format; `answer` may be missing (then: prediction)."""
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        if missing := sorted({"id", "question"} - set(rows[0] if rows else ())):
-            raise Refusal(
-                "the file is not in the snapshot's format",
-                where=str(path),
-                expected="a CSV file with the columns id, question and, to train, answer",
-                got=f"no column {', '.join(missing)}" if rows else "no rows",
-                fix="write the first line as in data/sums.csv",
-            )
-        ids = tuple(row["id"] for row in rows)
-        places = [f"{path}, {name}" for name in ids]
-        questions = [row["question"] for row in rows]
-        columns = {"question": self._tokens(questions, self.question_characters, places)}
-        if "answer" in rows[0]:
-            answers = [row["answer"] for row in rows]
-            columns["answer"] = self._tokens(answers, self.answer_characters, places)
-        return Table(ids=ids, columns=columns)
+        rows = read_rows(path, ["id", "question"])
+        columns = {"question": self._tokens(rows, "question", self.question_characters)}
+        if "answer" in rows.columns:
+            columns["answer"] = self._tokens(rows, "answer", self.answer_characters)
+        return Table(ids=tuple(rows.column("id")), columns=columns)
 
     def fit(self, train: Table) -> Arrays:  # noqa: ARG002
         """Learn nothing."""
@@ -61,17 +47,18 @@ class Characters:
             arrays["targets"] = table.columns["answer"]
         return arrays
 
-    def _tokens(self, texts: Sequence[str], length: int, places: Sequence[str]) -> np.ndarray:
+    def _tokens(self, rows: CsvRows, column: str, length: int) -> np.ndarray:
+        texts = rows.column(column)
         tokens = np.full((len(texts), length), self.nothing)
-        for row, (text, place) in enumerate(zip(texts, places, strict=True)):
+        for row, text in enumerate(texts):
             if not 0 < len(text) <= length or set(text) - set(self.alphabet):
-                raise Refusal(
-                    "a text cannot be written in tokens",
-                    where=place,
-                    expected=f"1 to {length} of the characters {self.alphabet}",
-                    got=repr(text),
-                    fix="mend the row or leave it out; to train on other texts, set "
-                    "prepare.preparation.alphabet and the numbers of characters",
+                refusal = rows.refusal(
+                    row, column, f"1 to {length} of the characters {self.alphabet}", text
                 )
+                refusal.fix += (
+                    "; to train on other texts, set prepare.preparation.alphabet and the numbers "
+                    "of characters"
+                )
+                raise refusal
             tokens[row, : len(text)] = [self.alphabet.index(character) for character in text]
         return tokens

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saigen import exit_codes
+from saigen.printing import bare, visible_output
 from saigen.refusal import Failure, Refusal
 from saigen.training.interruption import InterruptedAtCheckpoint, Stopped, answered, stop
 
@@ -30,6 +31,11 @@ _Verb = Callable[[_Chosen], int | None]  # None: done
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns its exit code."""
+    with visible_output():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     chosen = _parser().parse_args(arguments)
     verb: _Verb = chosen.verb
     try:
@@ -276,8 +282,10 @@ def _predict(chosen: _Chosen) -> None:
     table = stages.predict(chosen.model, chosen.input, ROOT)
     if chosen.out:
         write_output(chosen.out, table)
-    else:
+    elif sys.stdout.isatty():
         sys.stdout.write(table.decode())
+    else:
+        bare(sys.stdout).buffer.write(table)
 
 
 def _runs(chosen: _Chosen) -> int:
@@ -298,8 +306,6 @@ def _show(chosen: _Chosen) -> None:
 
 
 def _diff(chosen: _Chosen) -> int:
-    import os
-
     from saigen.judgement.comparing.diff import diff
     from saigen.judgement.comparing.rendering import diff_html, diff_text
     from saigen.judgement.run import open_run
@@ -308,6 +314,11 @@ def _diff(chosen: _Chosen) -> int:
     pair = open_run(chosen.a, ROOT, _tell), open_run(chosen.b, ROOT, _tell)
     if chosen.html:
         refuse_output(chosen.html, ROOT, (Path(chosen.a), Path(chosen.b)))
+    if chosen.deep or chosen.confirm:
+        from saigen.judgement.trust import agree
+
+        for run in pair:
+            agree(run, "saigen diff", trusted=chosen.trust)
     found = diff(*pair)
     if chosen.deep:
         from saigen.judgement.comparing.deep import deep
@@ -320,7 +331,10 @@ def _diff(chosen: _Chosen) -> int:
     if chosen.html:
         write_output(chosen.html, diff_html(found).encode())
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    return _answer(chosen, found, diff_text(found, colour=colour), good=found.same_outcome)
+    if colour and not chosen.json:
+        print(diff_text(found, colour=True), file=bare(sys.stdout))
+        return 0 if found.same_outcome else 1
+    return _answer(chosen, found, diff_text(found), good=found.same_outcome)
 
 
 def _compare(chosen: _Chosen) -> int:
@@ -338,9 +352,11 @@ def _rerun(chosen: _Chosen) -> int:
     from saigen.judgement.comparing.rendering import diff_text
     from saigen.judgement.remaking.rerun import rerun
     from saigen.judgement.run import open_run
+    from saigen.judgement.trust import agree
 
     run = open_run(chosen.run, ROOT, _tell)
-    found, name = rerun(run, ROOT, _tell, install=not chosen.here)
+    agreed = partial(agree, run, "saigen rerun", trusted=chosen.trust)
+    found, name = rerun(run, ROOT, _tell, agreed, install=not chosen.here)
     same = f"identical: {name} has the outcome of {run.name}, {found.a.outcome[:12]}"
     text = same if found.same_outcome else diff_text(found)
     return _answer(chosen, found, text, good=found.same_outcome)
@@ -410,6 +426,7 @@ _ARGUMENTS: dict[str, str | dict[str, Any]] = {
     "--confirm": "train B with A's value, to prove it",
     "--here": "in this environment, as it is",
     "--repair": "first put an altered ledger aside, and enter again what is whole",
+    "--trust": "run the code of a record without asking whose it is",
     "--full": "the whole training, not a short one",
 }
 _VERBS: tuple[tuple[_Verb, str, str], ...] = (
@@ -422,10 +439,10 @@ _VERBS: tuple[tuple[_Verb, str, str], ...] = (
     (_predict, "a model folder and an input file -> predictions as CSV", "model input --out"),
     (_runs, "list the runs", "filters --sort --json"),
     (_show, "show one record", "run --json"),
-    (_diff, "where two runs part, and why", "a b --deep --confirm --html --json"),
+    (_diff, "where two runs part, and why", "a b --deep --confirm --trust --html --json"),
     (_compare, "two groups of runs over their seeds: better, worse, equivalent?", "a b --json"),
     (_verify, "try to break the claims, and keep score", "overrides --full --only --json"),
-    (_rerun, "make a run again from its record, and compare", "run --here --json"),
+    (_rerun, "make a run again from its record, and compare", "run --here --trust --json"),
     (_restore, "put a run's model back, without training", "run --to"),
     (_audit, "check ledger, records and files, byte for byte", "--repair --json"),
     (_doctor, "this machine against the pins: what can be kept here", "--json"),

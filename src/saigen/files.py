@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from saigen.digest import digest_file
+from saigen.documents import is_regular
 from saigen.refusal import Refusal
 
 MANIFEST = "manifest.json"
@@ -170,7 +171,7 @@ def refuse_other_files(
         path, expected = folder / name, f"no file that {folder / manifest} does not name"
         if name in files:
             expected = f"sha256 {files[name]} ({folder / manifest})"
-        got = f"sha256 {digest_file(path)}" if path.is_file() else "no such file"
+        got = f"sha256 {digest_file(path)}" if is_regular(path) else "no such regular file"
         if name not in files or got != f"sha256 {files[name]}":
             raise Refusal(what, where=str(path), expected=expected, got=got, fix=fix)
 

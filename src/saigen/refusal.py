@@ -5,6 +5,8 @@ from typing import Any
 
 from saigen.secret_scan import redact, redact_value
 
+_END = "\n"
+
 
 class Refusal(Exception):
     """Something is wrong and nothing was done: what, where, expected, got, and the fix.
@@ -28,9 +30,11 @@ class Refusal(Exception):
 
     def __str__(self) -> str:
         rows = (("where", self.where), ("expected", self.expected), ("got", self.got))
-        lines = [f"refused: {self.what}"]
-        lines += [f"  {name + ':':<10}{text}" for name, text in (*rows, ("fix", self.fix))]
-        return redact("\n".join(lines))  # what was got may hold a password
+        lines = [f"refused: {self.what.replace(_END, ' ')}"]
+        # a text of several lines is set in, so that nothing in it looks like a line of ours
+        lines += [f"  {name + ':':<10}{text.replace(_END, _END + 12 * ' ')}" for name, text in rows]
+        # what was got may hold a password
+        return redact("\n".join([*lines, f"  fix:      {self.fix}"]))
 
 
 class Failure(Refusal):

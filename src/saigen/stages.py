@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from saigen.arrays import at_work
 from saigen.digest import digest_bytes
 from saigen.files import (
     MANIFEST,
@@ -159,8 +160,13 @@ def _evaluated(
     prepared = variant_of(record, chosen, root, partial(kept.kept, folder.parent), say)
     from saigen.training.contract import refuse_nonfinite
 
-    arrays, ids = prepared.arrays("evaluation"), prepared.ids("evaluation")
-    with _failure_recorded(folder):
+    readable = at_work(
+        "the run cannot be measured",
+        where=str(folder),
+        fix="`saigen audit` names what was altered",
+    )
+    with readable, _failure_recorded(folder):
+        arrays, ids = prepared.arrays("evaluation"), prepared.ids("evaluation")
         evaluation, network = _trained(model, chosen, "evaluation", arrays)
         found, metrics = evaluation.measure(network)
         if chosen.trainer.nonfinite_metrics == "refuse":
@@ -206,9 +212,15 @@ def predict(model_path: Path, source: Path, root: Path) -> bytes:
             got="no such file",
             fix=f"name a file such as {chosen.data.snapshot}",
         )
-    steps: preparation.Preparation = instantiate(chosen.prepare.preparation)
-    table = steps.read(source)
-    with project_errors():
+    readable = at_work(
+        "the model cannot predict",
+        where=f"{model_path} on {source}",
+        fix="`saigen restore RUN` brings a model back as it was trained",
+    )
+    with readable, project_errors():
+        steps: preparation.Preparation = instantiate(chosen.prepare.preparation)
+        table = steps.read(source)
+        preparation.refuse_ids(table, str(source))
         arrays = preparation.transformed(steps, table, model.fitted)
         evaluation, network = _trained(model, chosen, "prediction", arrays)
         return predictions_csv(table.ids, evaluation.predict(network))

@@ -7,9 +7,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from saigen.documents import Document
 from saigen.judgement.here import Here
 from saigen.recipe.lock import mend
-from saigen.records.record import Document
 
 # The wheels of docker/lock-cuda.txt are built for CUDA 13, which needs this driver (NVIDIA's
 # CUDA compatibility table).

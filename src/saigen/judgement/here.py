@@ -12,10 +12,10 @@ from typing import Any
 from pydantic import Field
 
 from saigen import git_dvc
+from saigen.documents import Document
 from saigen.git_dvc import dvc
 from saigen.recipe import lock
 from saigen.recipe.environment import cpu_information, machine
-from saigen.records.record import Document
 from saigen.records.uncommitted import state
 
 _PATIENCE_SECONDS = 30  # with a remote or an engine that does not answer

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from saigen import git_dvc
 from saigen.digest import digest_bytes
+from saigen.documents import is_regular, regular
 from saigen.records.kept import kept
 from saigen.records.record import NAME, read_record
 from saigen.records.runs import RUNS, find
@@ -32,9 +33,9 @@ class Run:
         return str(self.record["run"])
 
     @property
-    def patch(self) -> Path:
-        """What the tracked files had in place of what their commit has; may be missing."""
-        return self.folder / UNCOMMITTED / "code.patch"
+    def patch(self) -> Path | None:
+        """What the tracked files had in place of what their commit has; None: it is not here."""
+        return regular(self.folder, f"{UNCOMMITTED}/code.patch")
 
     @property
     def outcome(self) -> dict[str, Any]:
@@ -53,7 +54,7 @@ class Run:
 
     def imported(self, kind: Literal["files", "packages"]) -> set[str]:
         """What the run's process imported; empty if that was not recorded."""
-        return set(self.record["circumstances"].get("imported", {}).get(kind, ()))
+        return set((self.record["circumstances"].get("imported") or {}).get(kind, ()))
 
     @property
     def config(self) -> dict[str, Any]:
@@ -78,9 +79,10 @@ class Run:
         return next((c for c in self._candidates(path) if digest_bytes(c) == digest), None)
 
     def _candidates(self, path: str) -> Iterator[bytes]:
-        for file in (self.root / path, self.folder / UNCOMMITTED / "untracked" / path):
-            if file.is_file():
-                yield file.read_bytes()
+        if (own := self.root / path).is_file():
+            yield own.read_bytes()
+        if given := regular(self.folder, f"{UNCOMMITTED}/untracked/{path}"):
+            yield given.read_bytes()
         if path.startswith("prepared/"):
             for variant in (self.root / STORE).glob(f"*/{path.removeprefix('prepared/')}"):
                 yield variant.read_bytes()
@@ -89,13 +91,13 @@ class Run:
         if committed is None:
             return
         yield committed
-        if self.patch.is_file():
+        if patch := self.patch:
             with tempfile.TemporaryDirectory() as scratch:
                 target = Path(scratch) / path
                 target.parent.mkdir(parents=True)
                 target.write_bytes(committed)
-                git_dvc.apply(Path(scratch), self.patch, f"--include={path}")
-                if target.is_file():
+                git_dvc.apply(Path(scratch), patch, f"--include={path}")
+                if is_regular(target):  # a patch may make a link of it
                     yield target.read_bytes()
 
 

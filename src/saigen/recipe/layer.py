@@ -9,11 +9,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from saigen.digest import digest_tree, digest_value
+from saigen.documents import Count, Document, Name, Sha256
 from saigen.recipe.composer.keys import value_at
 from saigen.recipe.schema import CIRCUMSTANCES, Config
 
 # The order in which one looks for a difference.
 LAYERS = ("data", "config", "code", "environment", "randomness", "distribution")
+
+
+class Snapshot(Document):
+    """The snapshot that was prepared."""
+
+    name: Name
+    sha256: Sha256
+    rows: Count
+
+
+class Rows(Document):
+    """How many records each split has."""
+
+    train: Count
+    validation: Count
+    evaluation: Count
 
 
 @dataclass(frozen=True)

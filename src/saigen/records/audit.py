@@ -10,10 +10,11 @@ from pydantic import Field
 
 from saigen import git_dvc
 from saigen.digest import digest_bytes, digest_file, digest_tree, digest_value
+from saigen.documents import Document, is_regular, one_line
 from saigen.files import locked
 from saigen.records import ledger
 from saigen.records.kept import FOLDER
-from saigen.records.record import NAME, Document, outcome_digest, read_record
+from saigen.records.record import NAME, outcome_digest, read_record
 from saigen.records.runs import LOCK, RESULTS
 from saigen.refusal import Refusal
 
@@ -82,8 +83,8 @@ def audit(runs: Path) -> Audit:
             told += _files(folder, record, elsewhere=False)
         files += len(record["files"])
     kept = sorted((runs / FOLDER).glob("[!.]*"))
-    told += [Finding(where=str(copy), what="not the bytes that its name says")
-             for copy in kept if digest_file(copy) != copy.name]  # fmt: skip
+    wrong = [copy for copy in kept if not is_regular(copy) or digest_file(copy) != copy.name]
+    told += [Finding(where=str(copy), what="not the bytes that its name says") for copy in wrong]
     findings = [one for one in told if isinstance(one, Finding)]
     return Audit(
         verdict="altered" if findings else "intact",
@@ -171,8 +172,8 @@ def _files(folder: Path, record: dict[str, Any], *, elsewhere: bool) -> Iterator
     """
     for name, expected in record["files"].items():
         path = folder / name
-        if path.is_file():
-            if digest_file(path) != expected:
+        if path.exists() or path.is_symlink():
+            if not is_regular(path) or digest_file(path) != expected:
                 yield Finding(where=str(path), what="not the bytes that were written")
         elif not elsewhere:
             yield Finding(where=str(path), what="missing")
@@ -182,7 +183,7 @@ def _files(folder: Path, record: dict[str, Any], *, elsewhere: bool) -> Iterator
 
 def audit_text(found: Audit) -> str:
     """An audit, for a person."""
-    rows = [f"ALTERED  {finding.where}: {finding.what}" for finding in found.findings]
-    rows += [f"note     {note}" for note in found.notes]
+    rows = [one_line(f"ALTERED  {finding.where}: {finding.what}") for finding in found.findings]
+    rows += [one_line(f"note     {note}") for note in found.notes]
     checked = f"{found.lines} ledger lines, {found.runs} records, {found.files} files"
     return "\n".join([*rows, f"{found.verdict}: {checked}"])

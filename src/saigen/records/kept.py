@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from saigen.digest import digest_bytes
+from saigen.documents import regular
 from saigen.files import write_whole
 from saigen.secret_scan import named_like_a_key, scan_bytes
 
@@ -41,6 +42,6 @@ def _private(root: Path, name: str, content: bytes) -> bool:
 
 def kept(runs: Path, digest: str) -> bytes | None:
     """The content with this digest; None if it was not kept or was altered since."""
-    path = runs / FOLDER / digest
-    content = path.read_bytes() if path.is_file() else None
+    path = regular(runs, f"{FOLDER}/{digest}")
+    content = path.read_bytes() if path else None
     return content if content is not None and digest_bytes(content) == digest else None

@@ -12,18 +12,35 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from saigen.digest import canonical_json, digest_bytes, digest_file, digest_value
+from saigen.documents import Count, Document, Name, RunId, Sha256, conform, parse_json
 from saigen.files import json_bytes, locked, sync_folder, write_whole
 from saigen.records.circumstances import now
 from saigen.records.record import NAME as RECORD
-from saigen.records.record import Record, promises_bits
+from saigen.records.record import promises_bits, refuse_unwritable
 from saigen.records.runs import LOCK, readable
 from saigen.refusal import Refusal
 
 NAME = "ledger.jsonl"
 _GENESIS = "0" * 64
 _READY = ".record.entered"  # in a run folder: the record that is about to be entered
-_TEXTS = ("run", "recipe", "digest")  # what others read of a line
+
+
+class Line(Document):
+    """One line: a run that was entered, chained to the line before."""
+
+    number: Count
+    run: RunId
+    recipe: Sha256
+    outcome: Sha256
+    record: Sha256 = Field(description="of the record that was written next")
+    event: Name
+    at: Name
+    previous: Sha256
+    repaired: Name | None = Field(default=None, description="the file that it was taken from")
+    digest: Sha256
 
 
 @dataclass(frozen=True)
@@ -70,7 +87,7 @@ def complete(folder: Path, record: dict[str, Any], event: str = "finished") -> S
         if name != RECORD and not any(part.startswith(".") for part in Path(name).parts)
     }
     record["complete"] = True
-    Record.model_validate(record)
+    refuse_unwritable(record)
     content = json_bytes(record)
     with locked(folder.parent / LOCK):  # whoever holds it finds both, or neither
         write_whole(folder / _READY, content)
@@ -221,7 +238,8 @@ def examine(content: bytes) -> tuple[list[dict[str, Any]], list[int]]:
     lines = written.removesuffix(b"\n").split(b"\n") if written else []
     for number, line in enumerate(lines, start=1):
         try:
-            entry: dict[str, Any] = json.loads(line)
+            entry: dict[str, Any] = parse_json(line)
+            conform(entry, Line)
             whole = (
                 line + b"\n" == _line(entry)
                 and entry["digest"] == digest_value(_without(entry, "digest"))
@@ -229,8 +247,8 @@ def examine(content: bytes) -> tuple[list[dict[str, Any]], list[int]]:
                 and entry["number"] == number - 1
             )
             previous = entry["digest"]
-            found += [entry] if all(isinstance(entry[name], str) for name in _TEXTS) else []
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            found.append(entry)
+        except ValueError:
             whole, previous = False, ""
         if not whole:
             altered.append(number)

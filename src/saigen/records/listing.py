@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from saigen.documents import Document
 from saigen.records import ledger
-from saigen.records.record import Document, Metric, promises_bits, read_record
+from saigen.records.record import Metric, promises_bits, read_record
 from saigen.records.runs import all_runs, is_claimed
 from saigen.refusal import Refusal
 
@@ -61,8 +62,7 @@ def listing(runs: Path, filters: Sequence[str] = (), sort: str | None = None) ->
         found = {row.run: _sortable(keys[row.run].get(key)) for row in rows}
         last = [row for row in rows if found[row.run] is None]  # upwards and downwards
         rows = [row for row in rows if row not in last]
-        rows.sort(key=lambda row: (isinstance(found[row.run], str), found[row.run]),
-                  reverse=sort.startswith("-"))  # fmt: skip
+        rows.sort(key=lambda row: _rank(found[row.run]), reverse=sort.startswith("-"))
         rows += last
     return Listing(runs=rows)
 
@@ -116,6 +116,11 @@ def _sortable(value: Any) -> Any:
     if value in ("NaN", "Infinity", "-Infinity"):
         return None if value == "NaN" else float(value)
     return value
+
+
+def _rank(value: Any) -> tuple[bool, Any]:
+    """Numbers by size, then everything else by its text."""
+    return (False, value) if isinstance(value, int | float) else (True, str(value))
 
 
 def _same(value: Any, text: str) -> bool:

@@ -5,20 +5,38 @@ safetensors, the rest JSON and npy: data, never pickles. Every file has its dige
 manifest.json, which is written last.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
+from pydantic import Field, model_validator
 
+from saigen.arrays import at_work, load_npy
 from saigen.digest import digest_file
+from saigen.documents import Document, RelativePath, Sha256, Tree, conform, read_document, regular
 from saigen.files import MANIFEST, refuse_unless_replaceable, replacing, write_json, write_whole
 from saigen.refusal import Refusal
 
 FOLDER = Path("model")  # of the project: the published one, output of the DVC stage `train`
 WEIGHTS = "weights.safetensors"
+CONFIG = "config.json"
+_FIX = "`dvc checkout --force model` brings it back, or `saigen restore RUN`"
+
+
+class Manifest(Document):
+    """What a model folder holds, and the recipe that it is of."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    recipe: Sha256
+    files: dict[RelativePath, Sha256]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if missing := {WEIGHTS, CONFIG} - self.files.keys():
+            raise ValueError(f"no {sorted(missing)[0]} among its files")
+        return self
 
 
 @dataclass(frozen=True)
@@ -34,7 +52,8 @@ class ModelFolder:
         """The tensors by name, on the CPU."""
         from safetensors.torch import load_file
 
-        return load_file(self.path / WEIGHTS)
+        with at_work("the weights cannot be read", str(self.path / WEIGHTS), _FIX):
+            return load_file(self.path / WEIGHTS)
 
 
 def write_model(
@@ -54,7 +73,7 @@ def write_model(
     refuse_unless_replaceable(path)
     with replacing(path) as new:
         write_whole(new / WEIGHTS, weights_bytes(tensors))
-        write_json(new / "config.json", config)
+        write_json(new / CONFIG, config)
         write_json(new / "recipe.json", recipe)
         for file in sorted(fitted.glob("*.npy")):
             write_whole(new / "fitted" / file.name, file.read_bytes())
@@ -64,37 +83,39 @@ def write_model(
             "recipe": recipe["digest"],
             "files": {str(file.relative_to(new)): digest_file(file) for file in files},
         }
+        conform(manifest, Manifest)
         write_json(new / MANIFEST, manifest)
     return manifest
 
 
 def open_model(path: Path) -> ModelFolder:
     """Open a model folder and check every byte. Raises Refusal if anything is not as written."""
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        expected: dict[str, str] = manifest["files"]
-    except (OSError, ValueError, KeyError) as error:
-        raise Refusal(
-            "this is not a model folder",
-            where=str(path / MANIFEST),
-            expected="the manifest that training writes last",
-            got=str(error),
-            fix="run `make train`, or name a folder such as model/ or runs/ID/model",
-        ) from error
-    for name, digest in expected.items():
+    manifest = read_document(
+        regular(path, MANIFEST) or path / MANIFEST,
+        Manifest,
+        name="model folder",
+        expected="the manifest that training writes last",
+        fix="run `make train`, or name a folder such as model/ or runs/ID/model",
+    )
+    for name, digest in manifest["files"].items():
         file = path / name
-        found = f"sha256 {digest_file(file)}" if file.is_file() else "no such file"
+        found = f"sha256 {digest_file(file)}" if regular(path, name) else "no such file"
         if found != f"sha256 {digest}":
             raise Refusal(
                 "a file of the model is not what was trained",
                 where=str(file),
                 expected=f"sha256 {digest}",
                 got=found,
-                fix="`dvc checkout --force model` brings it back, or `saigen restore RUN`",
+                fix=_FIX,
             )
-    return ModelFolder(
-        path=path,
-        manifest=manifest,
-        config=json.loads((path / "config.json").read_text(encoding="utf-8")),
-        fitted={f.stem: np.load(f, allow_pickle=False) for f in sorted(path.glob("fitted/*.npy"))},
+    config = read_document(
+        path / CONFIG,
+        Tree,
+        name="config",
+        expected="the config that the model was trained under",
+        fix=_FIX,
     )
+    arrays = [name for name in manifest["files"] if name.startswith("fitted/")]
+    with at_work("what was fitted cannot be read", str(path / "fitted"), _FIX):
+        fitted = {Path(name).stem: load_npy(path / name) for name in sorted(arrays)}
+    return ModelFolder(path=path, manifest=manifest, config=config, fitted=fitted)

@@ -2,57 +2,144 @@
 
 `record.json` is rewritten whole at each stage of a run's life; `complete` becomes true in the
 last of these writes, so its presence means that the run finished. The JSON Schema of this file
-is published as docs/schemas/record-2.json. Records of older schemas are read as if they were of
-this one; what they did not hold is empty.
+is published as docs/schemas/record-2.json.
 """
 
-import json
 import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from saigen.digest import digest_tree, digest_value
+from saigen.documents import (
+    Count,
+    Document,
+    GitCommit,
+    Name,
+    Number,
+    Open,
+    RelativePath,
+    RunId,
+    Sha256,
+    Text,
+    Tree,
+    bounded,
+    conform,
+    read_document,
+    reason,
+)
 from saigen.files import write_json
+from saigen.recipe.environment import VARIABLES
+from saigen.recipe.layer import Rows, Snapshot
+from saigen.recipe.schema import CIRCUMSTANCES
 from saigen.refusal import Refusal
 from saigen.secret_scan import redact_value
 
 SCHEMA = 2
 NAME = "record.json"
-
-Sha256 = str
 # JSON has no word for these numbers; `float` reads them all
-Metric = float | Literal["NaN", "Infinity", "-Infinity"]
+Metric = Number | Literal["NaN", "Infinity", "-Infinity"]
+Count64 = Annotated[int, Field(ge=0, lt=2**64)]
 
 
-class Document(BaseModel):
-    """What is written or answered, and published in docs/schemas/: frozen, no unknown key."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def json_text(self) -> str:
-        """The document as a verb gives it under `--json`; the first key names the schema."""
-        return self.model_dump_json(indent=2, by_alias=True)
-
-
-class LayerEntry(Document):
+class LayerEntry(Open):
     """One layer of the recipe: its digest, and all that entered it."""
 
-    model_config = ConfigDict(extra="allow")
     digest: Sha256
+
+
+class DataLayer(LayerEntry):
+    """What was read: the snapshot, and the arrays made of it."""
+
+    snapshot: Snapshot
+    rows: Rows
+    prepared: dict[RelativePath, Sha256] = Field(description="the files below prepared/")
+
+
+class DataValues(Open):
+    """Where the config says that the data is."""
+
+    snapshot: RelativePath
+    provenance: RelativePath
+
+
+class AgreementValues(Open):
+    """What the config says that "the same" is."""
+
+    name: Name
+
+
+class PrepareValues(Open):
+    """How the config says that the data is prepared."""
+
+    preparation: Tree
+
+
+class HardwareValues(Open):
+    """Where the config says that it runs."""
+
+    device: Name
+
+
+class Values(Open):
+    """The config, as far as whoever reads a record relies on its shape."""
+
+    data: DataValues
+    agreement: AgreementValues
+    prepare: PrepareValues
+    task: Tree
+    trainer: Tree
+    randomness: Tree
+    hardware: HardwareValues
+
+
+class ConfigLayer(LayerEntry):
+    """Every value that can move a bit."""
+
+    values: Annotated[Values, BeforeValidator(bounded)]
+
+
+class CodeLayer(LayerEntry):
+    """The source that ran."""
+
+    files: dict[RelativePath, Sha256]
+
+
+class Canary(Document):
+    """What fixed operations gave."""
+
+    digest: Sha256
+    operations: dict[Name, Name]
+
+
+class EnvironmentLayer(LayerEntry):
+    """What lay under the code."""
+
+    python: Annotated[str, Field(pattern=r"^[0-9][0-9A-Za-z.+]{0,31}$")]
+    packages: dict[Name, Name] = Field(description="versions")
+    lock: dict[Name, Sha256]
+    switches: Tree
+    variables: dict[Literal[VARIABLES], Text]  # type: ignore[valid-type]
+    canary: Canary
+
+
+class RandomnessLayer(LayerEntry):
+    """Which numbers were drawn."""
+
+    seeds: dict[Name, Count64]
 
 
 class Layers(Document):
     """The six layers, in the order in which one looks for a difference."""
 
-    data: LayerEntry
-    config: LayerEntry
-    code: LayerEntry
-    environment: LayerEntry
-    randomness: LayerEntry
+    data: DataLayer
+    config: ConfigLayer
+    code: CodeLayer
+    environment: EnvironmentLayer
+    randomness: RandomnessLayer
     distribution: LayerEntry
 
 
@@ -63,27 +150,125 @@ class Recipe(Document):
     layers: Layers
 
 
+class Weights(Open):
+    """The weights that were kept."""
+
+    sha256: Sha256
+    initial: Sha256 = Field(description="before step 0")
+    step: Count = Field(description="after which they were kept")
+
+
+class Predictions(Open):
+    """predictions.csv."""
+
+    sha256: Sha256
+    rows: Count
+
+
+class TraceEntry(Open):
+    """trace.bin."""
+
+    sha256: Sha256
+    steps: Count
+
+
 class Outcome(Document):
     """Everything that comes out. A part is null until its stage has run."""
 
     digest: Sha256 | None = Field(description="over the four parts; null until all are there")
-    weights: dict[str, Any] | None = Field(description="sha256 of each tensor file, initial, final")
-    metrics: dict[str, Metric] | None = Field(description="on the frozen evaluation split")
-    predictions: dict[str, Any] | None = Field(description="sha256 and rows of predictions.csv")
-    trace: dict[str, Any] | None = Field(description="sha256 and steps of the trace")
+    weights: Weights | None = Field(description="sha256 of each tensor file, initial, final")
+    metrics: dict[Name, Metric] | None = Field(description="on the frozen evaluation split")
+    predictions: Predictions | None = Field(description="sha256 and rows of predictions.csv")
+    trace: TraceEntry | None = Field(description="sha256 and steps of the trace")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.digest is not None and None in dict(self).values():
+            raise ValueError("it has a digest, and a part is missing")
+        return self
+
+
+class GitState(Open):
+    """Where the source stood in git's history."""
+
+    commit: GitCommit | None
+    branch: Name | Literal[""] | None
+    changed: dict[RelativePath, Sha256 | Literal[""]] = Field(description="empty: it is gone")
+    untracked: dict[RelativePath, Sha256]
+    links: dict[RelativePath, Text] = Field(description="where each leads")
+    left_out: dict[Name, Text] = Field(description="what was not kept, and why")
+    patch_sha256: Sha256 | None = None
+
+
+class Training(Open):
+    """How the training went."""
+
+    steps: Count
+    processes: Count
+
+
+class Imported(Document):
+    """What the process imported."""
+
+    files: list[Name]
+    packages: list[Name]
+
+
+class Machine(Open):
+    """Where it ran."""
+
+    cpu_model: Text
+
+
+class Ending(Document):
+    """How a run that is not complete ended."""
+
+    what: Text
+    why: Text
+
+
+class Circumstances(Open):
+    """When, where, how long: in no digest."""
+
+    started_at: Name
+    overrides: list[Text]
+    machine: Machine
+    git: GitState
+    config: dict[Literal[CIRCUMSTANCES], Any]  # type: ignore[valid-type]
+    continued: list[Tree]
+    training: Training | None = None
+    imported: Imported | None = None
+    failure: Ending | None = Field(default=None, description="of a run that ended badly")
+
+
+class ClaimEntry(Open):
+    """How one claim stood its trial."""
+
+    result: Literal["held", "broken", "not tried", "fact"]
+    steps: Count | None = Field(description="of the trainings; null: all")
 
 
 class Record(Document):
     """Recipe, outcome, circumstances and claims of one run."""
 
     schema_: Literal[2] = Field(alias="schema")
-    run: str = Field(description="the run's id: the head of its recipe digest, and a number")
+    run: RunId = Field(description="the run's id: the head of its recipe digest, and a number")
     complete: bool = Field(description="true only after everything else was written")
     recipe: Recipe
     outcome: Outcome
-    files: dict[str, Sha256] = Field(description="sha256 of every other file of the run folder")
-    circumstances: dict[str, Any] = Field(description="when, where, how long: in no digest")
-    claims: dict[str, Any] = Field(description="what was proven for this recipe, with evidence")
+    files: dict[RelativePath, Sha256] = Field(
+        description="sha256 of every other file of the run folder"
+    )
+    circumstances: Circumstances
+    claims: dict[Name, ClaimEntry] = Field(
+        description="what was proven for this recipe, with evidence"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.complete and self.outcome.digest is None:
+            raise ValueError("it is complete, and has no outcome")
+        return self
 
 
 def new_record(run: str, recipe: dict[str, Any], circumstances: dict[str, Any]) -> dict[str, Any]:
@@ -113,7 +298,7 @@ def write_failure(folder: Path, what: str, why: str) -> None:
     """Say in the record of a run that is not complete what ended it."""
     record = read_record(folder)
     if not record["complete"]:
-        record["circumstances"]["failure"] = {"what": what, "why": why}
+        record["circumstances"]["failure"] = {"what": what[:1000], "why": why[:20_000]}
         write_record(folder, record)
 
 
@@ -131,6 +316,20 @@ def promises_bits(record: dict[str, Any]) -> bool:
     return bool(values["agreement"]["name"] != "statistical")
 
 
+def refuse_unwritable(record: dict[str, Any]) -> None:
+    """Raise Refusal on a record that nobody could read again."""
+    try:
+        conform(record, Record)
+    except ValidationError as error:
+        raise Refusal(
+            "the record of the run cannot be written",
+            where=str(record["run"]),
+            expected=f"a record of schema {SCHEMA}",
+            got=reason(error),
+            fix="mend what is named: a file of src/ with a plain name, a metric with a short one",
+        ) from error
+
+
 def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Check a record against its schema and write it, whole or not at all.
 
@@ -141,28 +340,17 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
         print(
             f"note: left out of the record of {record['run']}: {', '.join(found)}", file=sys.stderr
         )
-    Record.model_validate(record)
+    refuse_unwritable(record)
     write_json(folder / NAME, record)
 
 
 def read_record(path: Path) -> dict[str, Any]:
     """Read a record, given the file or its run folder. Raises Refusal if it is not one."""
-    file = path / NAME if path.is_dir() else path
-    try:
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if isinstance(record, dict) and record.get("schema") == 1:
-            record |= {"schema": SCHEMA, "files": {}}  # it did not list the files of its run
-        Record.model_validate(record)
-    except (OSError, ValueError) as error:
-        got = str(error).splitlines()[0]
-        if isinstance(error, ValidationError):
-            first = error.errors()[0]
-            got = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise Refusal(
-            "this is not a readable record",
-            where=str(file),
-            expected=f"a record of schema 1 to {SCHEMA}",
-            got=got,
-            fix="take the run's record from the remote, or make the run again",
-        ) from error
+    record: dict[str, Any] = read_document(
+        path / NAME if path.is_dir() else path,
+        Record,
+        name="record",
+        expected=f"a record of schema {SCHEMA}",
+        fix="take the run's record from the remote, or make the run again",
+    )
     return record

@@ -1,13 +1,13 @@
 """Run folders: claimed by one process at a time, found again by id, prefix, `last` or path."""
 
 import itertools
-import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from saigen.documents import DOCUMENT_BYTES, parse_json, read_bytes
 from saigen.files import is_locked, locked
 from saigen.records.record import NAME, read_record
 from saigen.refusal import Refusal
@@ -118,6 +118,8 @@ def _fitting(reference: str, known: list[str]) -> list[str]:
 def _started_at(folder: Path) -> str:
     """When a run says that it was started, unchecked; empty where that cannot be read."""
     try:
-        return str(json.loads((folder / NAME).read_bytes())["circumstances"]["started_at"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return str(
+            parse_json(read_bytes(folder / NAME, DOCUMENT_BYTES))["circumstances"]["started_at"]
+        )
+    except (OSError, ValueError, KeyError, TypeError):
         return ""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from saigen.documents import one_line
 from saigen.recipe.layer import LAYERS
 from saigen.records.listing import Row
 from saigen.records.record import Metric
@@ -13,7 +14,7 @@ _HEAD = 12  # hex digits of a digest that a person reads; the record holds all 6
 def metrics_line(metrics: Mapping[str, Metric] | None) -> str:
     """Metrics on one line."""
     told = ", ".join(f"{name} {float(value):.4f}" for name, value in (metrics or {}).items())
-    return told or "not evaluated"
+    return one_line(told) or "not evaluated"
 
 
 def run_table(record: dict[str, Any]) -> str:
@@ -86,6 +87,7 @@ def _proven(claims: Mapping[str, Any]) -> str:
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    rows = [tuple(map(one_line, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)

@@ -14,6 +14,7 @@ from typing import Any
 
 from saigen import git_dvc
 from saigen.digest import digest_bytes, digest_file
+from saigen.documents import is_inside, one_line
 from saigen.files import write_whole
 from saigen.secret_scan import named_like_a_key, redact, scan, scan_bytes
 
@@ -46,7 +47,9 @@ def state(root: Path) -> dict[str, Any]:
     for kind, names in (("changed", git_dvc.changed(root)), ("untracked", git_dvc.untracked(root))):
         for name in sorted(name for name in names if not name.startswith(_OWN)):
             path = root / name
-            if named_like_a_key(name):
+            if not is_inside(name):
+                found["left_out"][one_line(name)[:500]] = "a name that no record holds"
+            elif named_like_a_key(name):
                 found["left_out"][name] = _KEY
             elif path.is_symlink():
                 if _leads_out(root, path):

@@ -5,7 +5,6 @@ No torch here: preparing data should start at once.
 
 import hashlib
 import io
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from saigen.digest import digest_bytes, digest_file
+from saigen.documents import Count, Name, Open, Sha256, one_line, read_document
 from saigen.files import MANIFEST, refuse_unless_replaceable, replacing, write_json, write_whole
 from saigen.project_code import place_of
 from saigen.recipe.schema import Data, Fractions, Prepare
@@ -24,6 +25,14 @@ SPLITS = ("train", "validation", "evaluation")
 SCHEMA = 2
 
 Arrays = dict[str, np.ndarray]
+_IDS = TypeAdapter(tuple[Name, ...])
+
+
+class Provenance(Open):
+    """data/provenance.json, as far as it is read: everything else in it is for people."""
+
+    sha256: Sha256
+    rows: Count
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,14 @@ def check_snapshot(data: Data, root: Path) -> dict[str, Any]:
                 got="no such file",
                 fix="run `make data` (or `dvc pull`)",
             )
-    told: dict[str, Any] = json.loads(provenance.read_text(encoding="utf-8"))
+    told: dict[str, Any] = read_document(
+        provenance,
+        Provenance,
+        name="provenance",
+        expected="a JSON object with the snapshot's sha256 and its rows",
+        fix="`git checkout data.dvc && dvc checkout --force data.dvc` brings it back; "
+        "src/project/snapshot.py shows how one is written",
+    )
     found = digest_file(snapshot)
     if found != told["sha256"]:
         raise Refusal(
@@ -104,7 +120,7 @@ def prepare(
     """
     provenance = check_snapshot(data, root)
     table = preparation.read(root / data.snapshot)
-    _refuse_repeated_ids(table, data.snapshot)
+    refuse_ids(table, data.snapshot)
     splits = _split(table, config)
     fitted = preparation.fit(splits["train"])
     for name, array in fitted.items():
@@ -195,7 +211,20 @@ def _split(table: Table, config: Prepare) -> dict[str, Table]:
     return splits
 
 
-def _refuse_repeated_ids(table: Table, where: str) -> None:
+def refuse_ids(table: Table, where: str) -> None:
+    """Raise Refusal unless each record has an id of its own, on one line of visible text."""
+    try:
+        _IDS.validate_python(table.ids)
+    except ValidationError as error:
+        first = error.errors()[0]
+        number = int(first["loc"][0])
+        raise Refusal(
+            "a record has no usable id",
+            where=f"{where}: record {number + 1}, id {one_line(table.ids[number])[:80]!r}",
+            expected="1 to 512 characters on one line, none of them a control character",
+            got=first["msg"].removeprefix("Value error, "),
+            fix="give each record an id of its own; files and predictions hold one a line",
+        ) from error
     for record_id, times in Counter(table.ids).most_common(1):
         if times > 1:
             raise Refusal(

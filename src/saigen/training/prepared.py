@@ -5,21 +5,36 @@ that a preparation reads, and the source that it imports. `prepared/`, the outpu
 `prepare`, is one of them; the others lie in STORE, each made once.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
+from pydantic import Field, model_validator
 
+from saigen.arrays import at_work, load_npy
 from saigen.digest import digest_file, digest_tree, digest_value
+from saigen.documents import (
+    DOCUMENT_BYTES,
+    Document,
+    Name,
+    Open,
+    RelativePath,
+    Sha256,
+    conform,
+    parse_json,
+    read_bytes,
+    read_document,
+    regular,
+)
 from saigen.files import MANIFEST, locked, refuse_other_files
 from saigen.project_code import project_errors
 from saigen.recipe.callables.callees import TARGET, instantiate
 from saigen.recipe.composer.keys import leaves
 from saigen.recipe.imports import imported_sources
+from saigen.recipe.layer import Rows, Snapshot
 from saigen.recipe.reads import noted
 from saigen.recipe.schema import Config, Prepare
 from saigen.refusal import Refusal
@@ -31,6 +46,34 @@ SOURCES = Path("prepare_sources.json")  # what the stage `prepare` depends on
 
 Say = Callable[[str], None]
 Kept = Callable[[str], bytes | None]  # the content with a digest
+_FIX = "run `dvc repro --force prepare` or `saigen prepare`"
+
+
+class Origin(Open):
+    """What a variant is made from."""
+
+    code: dict[RelativePath, Sha256]
+
+
+class Manifest(Document):
+    """The document prepared/manifest.json: from which snapshot, how many rows, which files."""
+
+    schema_: Annotated[Literal[2], Field(alias="schema")]
+    snapshot: Snapshot
+    rows: Rows
+    files: dict[RelativePath, Sha256]
+    key: Annotated[Sha256, Field(description="of the variant")]
+    made_from: Origin
+    also_read: Annotated[
+        dict[Name, Sha256], Field(description="other files that the preparation read")
+    ]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        for split in Rows.model_fields:
+            if f"{split}/ids.txt" not in self.files:
+                raise ValueError(f"no {split}/ids.txt among its files")
+        return self
 
 
 @dataclass(frozen=True)
@@ -42,14 +85,17 @@ class Prepared:
 
     def arrays(self, part: str) -> dict[str, np.ndarray]:
         """The arrays of a split (or of `fitted`), memory-mapped read-only, by name."""
-        names = (Path(name) for name in self.manifest["files"])
-        paths = [self.folder / n for n in names if n.parent.name == part and n.suffix == ".npy"]
-        # a plain view of the map: np.memmap itself costs 4 us a batch
-        return {p.stem: np.asarray(np.load(p, mmap_mode="r", allow_pickle=False)) for p in paths}
+        names = [Path(name) for name in self.manifest["files"] if name.endswith(".npy")]
+        paths = [self.folder / name for name in names if str(name.parent) == part]
+        with at_work("prepared data cannot be read", str(self.folder / part), _FIX):
+            return {path.stem: load_npy(path, mapped=True) for path in paths}
 
     def ids(self, split: str) -> list[str]:
         """The record ids of a split, in row order."""
-        return (self.folder / split / "ids.txt").read_text(encoding="utf-8").splitlines()
+        with at_work("prepared data cannot be read", f"{self.folder}/{split}/ids.txt", _FIX):
+            text = (self.folder / split / "ids.txt").read_text(encoding="utf-8")
+            assert "\r" not in text
+        return text.removesuffix("\n").split("\n") if text else []
 
     @property
     def sources(self) -> list[str]:
@@ -135,7 +181,13 @@ def open_prepared(folder: Path) -> Prepared:
 
     Raises Refusal if any file differs from its digest, is missing, or is not named.
     """
-    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    manifest: dict[str, Any] = read_document(
+        regular(folder, MANIFEST) or folder / MANIFEST,
+        Manifest,
+        name="manifest",
+        expected="what `saigen prepare` writes last",
+        fix=_FIX,
+    )
     refuse_other_files(
         folder,
         manifest["files"],
@@ -160,10 +212,11 @@ def _fits(folder: Path, origin: Mapping[str, Any], root: Path) -> bool:
 def _manifest(folder: Path) -> dict[str, Any]:
     """What a manifest says; nothing where there is none of this schema."""
     try:
-        found: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return found if found["schema"] == preparation.SCHEMA else {}
-    except (OSError, ValueError, KeyError, TypeError):
+        found: dict[str, Any] = parse_json(read_bytes(folder / MANIFEST, DOCUMENT_BYTES))
+        conform(found, Manifest)
+    except (OSError, ValueError):
         return {}
+    return found
 
 
 def _with_files(files: Mapping[str, str], root: Path) -> Prepared | None:

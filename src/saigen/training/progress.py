@@ -5,6 +5,9 @@ import time
 
 from tqdm import tqdm
 
+from saigen.documents import one_line
+from saigen.printing import bare
+
 
 class Progress:
     """Loss, metric, rate and time left, renewed every `every_seconds`; on standard error."""
@@ -15,8 +18,9 @@ class Progress:
         self._metric = ""
         hidden = not (shown and sys.stderr.isatty())
         self._bar = tqdm(
-            total=total, initial=first, unit="step", mininterval=every_seconds, disable=hidden
-        )
+            total=total, initial=first, unit="step", mininterval=every_seconds, disable=hidden,
+            file=bare(sys.stderr),  # a bar goes back to the start of its line
+        )  # fmt: skip
         self.close = self._bar.close
 
     def due(self) -> bool:
@@ -25,7 +29,7 @@ class Progress:
 
     def metric(self, name: str, value: float) -> None:
         """Take the newest validation metric along."""
-        self._metric = f" {name} {value:.4f}"
+        self._metric = one_line(f" {name} {value:.4f}")
 
     def show(self, step: int, loss: float) -> None:
         """Renew after `step` steps were done."""

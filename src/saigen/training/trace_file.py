@@ -4,11 +4,11 @@ Each row carries the digest of all rows up to it, so that the first step in whic
 differ is found by binary search. No torch here: whoever compares traces should start at once.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
 
+from saigen.documents import conform, parse_json, regular
 from saigen.refusal import Failure, Refusal
 
 NAME = "trace.bin"
@@ -49,8 +49,10 @@ def read_trace(run: Path) -> np.ndarray:
     """
     path = run / NAME
     try:
+        if regular(run, NAME) is None:
+            raise FileNotFoundError(f"no file {NAME}")
         with path.open("rb") as file:
-            head = json.loads(file.read(HEADER_BYTES))
+            head = parse_json(file.read(HEADER_BYTES))
             known = head["schema"] == SCHEMA
     except (OSError, ValueError, KeyError, TypeError) as error:
         known, head = False, str(error)
@@ -63,7 +65,7 @@ def read_trace(run: Path) -> np.ndarray:
             fix="take the run's trace from the remote, or make the run again",
         )
     rows = (path.stat().st_size - HEADER_BYTES) // ROW.itemsize
-    if rows == 0:
+    if rows <= 0:
         return np.zeros(0, ROW)
     return np.memmap(path, ROW, mode="r", offset=HEADER_BYTES, shape=(rows,))
 
@@ -88,10 +90,13 @@ def read_tensors(run: Path) -> tuple[list[str], np.ndarray]:
     not asked for.
     """
     path = run / TENSORS
-    if not path.is_file():
+    try:
+        if regular(run, TENSORS) is None:
+            return [], np.zeros(0, tensor_row(0))
+        head, _, body = path.read_bytes().partition(b"\n")
+        conform(names := parse_json(head), list[str])
+    except (OSError, ValueError):
         return [], np.zeros(0, tensor_row(0))
-    head, _, body = path.read_bytes().partition(b"\n")
-    names: list[str] = json.loads(head)
     dtype = tensor_row(len(names))
     return names, np.frombuffer(body, dtype, len(body) // dtype.itemsize)
 

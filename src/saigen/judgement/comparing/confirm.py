@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from saigen.documents import write_inside
 from saigen.judgement.comparing.diff import Diff, Trial
 from saigen.judgement.comparing.difference import PLACES, Difference
 from saigen.judgement.comparing.divergence import Divergence, divergence
@@ -115,8 +116,7 @@ def _apply(
         elif content is None:
             return "A's source was not kept"
         else:
-            (project / path).parent.mkdir(parents=True, exist_ok=True)
-            (project / path).write_bytes(content)
+            write_inside(project, path, content)
     elif name.startswith("variables."):
         environment[name.removeprefix("variables.")] = str(change.a)
     else:

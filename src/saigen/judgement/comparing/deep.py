@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from saigen.documents import copy_regular, regular
 from saigen.judgement.comparing.diff import Deep, Diff
 from saigen.judgement.proving.workplace import workplace_of
 from saigen.judgement.run import Run
@@ -64,14 +65,14 @@ def _lay_checkpoint(run: Run, step: int, folder: Path) -> None:
     that time: then it is replayed from the start.
     """
     kept = [f for f in sorted(run.folder.glob("checkpoints/step-*"))
-            if int(f.name.removeprefix("step-")) <= step]  # fmt: skip
+            if f.name[5:].isdecimal() and int(f.name[5:]) <= step]  # fmt: skip
     if kept and (run.folder / "trace.bin").is_file():
         copy = folder / "checkpoints" / kept[-1].name
-        shutil.copytree(kept[-1], copy)
+        copy_regular(kept[-1], copy)
         adopt(copy, folder, run.record["recipe"]["digest"])
         for name in ("trace.bin", "history.csv", "tensors.bin"):
-            if (run.folder / name).is_file():
-                shutil.copyfile(run.folder / name, folder / name)
+            if path := regular(run.folder, name):
+                shutil.copyfile(path, folder / name)
 
 
 def _compare(left: list[_Entry], right: list[_Entry], *, step: int) -> Deep:

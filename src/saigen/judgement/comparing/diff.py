@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from saigen.documents import Document, regular
 from saigen.judgement.comparing import sources, tables
 from saigen.judgement.comparing.difference import Difference
 from saigen.judgement.comparing.divergence import Divergence, divergence
@@ -14,7 +15,7 @@ from saigen.judgement.comparing.values import values
 from saigen.judgement.comparing.verdict import Verdict, verdict
 from saigen.judgement.run import Run
 from saigen.recipe.layer import LAYERS
-from saigen.records.record import Document, Metric
+from saigen.records.record import Metric
 from saigen.refusal import Refusal
 
 
@@ -123,8 +124,8 @@ def _outcome(a: Run, b: Run) -> Iterator[str]:
 def _predictions(old: Path, new: Path) -> str:
     try:
         left, right = _rows(old), _rows(new)
-    except OSError:
-        return "other bytes (the files are not here)"
+    except (OSError, ValueError, KeyError, csv.Error, Refusal):
+        return "other bytes (the files are not here, or not what they were)"
     shared = [key for key in left if key in right]
     other = [key for key in shared if left[key] != right[key]]
     told = f"{len(other)} of {len(shared)} rows have other bits"
@@ -135,5 +136,7 @@ def _predictions(old: Path, new: Path) -> str:
 
 
 def _rows(run: Path) -> dict[str, dict[str, str]]:
-    with (run / "predictions.csv").open(newline="", encoding="utf-8") as file:
+    if (path := regular(run, "predictions.csv")) is None:
+        raise FileNotFoundError(run / "predictions.csv")
+    with path.open(newline="", encoding="utf-8") as file:
         return {row["id"]: row for row in csv.DictReader(file)}

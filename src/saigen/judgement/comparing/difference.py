@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from saigen.documents import Document
 from saigen.judgement.run import ABSENT
 from saigen.records.listing import leaves
-from saigen.records.record import Document
 
 EXPERIMENT: Literal["changes the experiment"] = "changes the experiment"
 BITS: Literal["may change bits"] = "may change bits"

@@ -3,9 +3,9 @@
 import numpy as np
 from pydantic import Field
 
+from saigen.documents import Document
 from saigen.judgement.comparing.difference import Place
 from saigen.judgement.run import Run
-from saigen.records.record import Document
 from saigen.refusal import Refusal
 from saigen.training.trace_file import first_difference, read_tensors, read_trace
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from saigen.judgement.comparing.diff import Diff
 from saigen.judgement.comparing.difference import BITS, EXPERIMENT, NOTHING, Difference
+from saigen.printing import visible_values
 from saigen.recipe.layer import LAYERS
 from saigen.records.summary import metrics_line
 
@@ -18,6 +19,7 @@ _MARGIN = 14
 
 def diff_text(found: Diff, *, colour: bool = False) -> str:
     """A diff as lines; `colour` only where a person looks on."""
+    found = Diff.model_validate(visible_values(found.model_dump()))
     text = "\n".join(line.rstrip() for line in _lines(found))
     for code in () if colour else (*_STYLES, _END):
         text = text.replace(code, "")

@@ -17,6 +17,7 @@ from saigen.judgement.comparing.values import RULES
 from saigen.judgement.run import ABSENT, Run
 from saigen.records.listing import leaves
 
+_LINES = 3000
 _ROLES = ("data", "prepare", "task", "model", "optimizer", "scheduler")
 
 
@@ -69,7 +70,8 @@ def _by_function(texts: list[str], path: str) -> dict[str, list[str]]:
     old, new = (text.splitlines() for text in texts)
     trees = [_tree(text) for text in texts]
     found: dict[str, list[str]] = {}
-    for tag, a0, a1, b0, b1 in difflib.SequenceMatcher(None, old, new, False).get_opcodes():
+    long = max(len(old), len(new)) > _LINES  # quadratic, if lines that are frequent count
+    for tag, a0, a1, b0, b1 in difflib.SequenceMatcher(None, old, new, long).get_opcodes():
         if tag != "equal":
             tree, line = (trees[1], b0) if b1 > b0 else (trees[0], a0)
             hunk = found.setdefault(_around(tree, line + 1), [])
@@ -93,7 +95,7 @@ def _tree(text: str) -> ast.Module | None:
     """The program; None if it is none."""
     try:
         return ast.parse(text)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
 
@@ -107,4 +109,7 @@ def _meaning(text: str) -> str:
             value = body[0].value
             if isinstance(value, ast.Constant) and isinstance(value.value, str):
                 value.value = ""
-    return ast.dump(tree)
+    try:
+        return ast.dump(tree)
+    except RecursionError:
+        return text

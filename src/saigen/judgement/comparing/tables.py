@@ -1,6 +1,5 @@
 """Differences of the data: which rows and columns changed, and what follows from them."""
 
-import io
 import math
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from saigen.arrays import load_npy
 from saigen.judgement.comparing.difference import BITS, EXPERIMENT, NOTHING, Difference, Kind
 from saigen.judgement.comparing.sources import roles_of
 from saigen.judgement.run import Run
@@ -67,7 +67,8 @@ def evaluation_mismatch(a: Run, b: Run) -> str | None:
     if old is None or new is None or content is None:
         return "the evaluation arrays differ, and the records behind them were not kept"
     cells = _changed(old, new).values()
-    told = [i for i in content.decode().splitlines() if any(i in rows for rows in cells)]
+    lines = content.decode(errors="replace").split("\n")
+    told = [i for i in lines if any(i in rows for rows in cells)]
     return f"{len(told)} of the evaluated records changed ({', '.join(told[:3])})" if told else None
 
 
@@ -135,9 +136,9 @@ def _array(a: Run, b: Run, name: str) -> str:
     if old is None or new is None:
         return f"{name}: {'not kept' if old is new else 'only in one run'}"
     left, right = (
-        np.array(content.decode().splitlines())
+        np.array(content.decode(errors="replace").split("\n"))
         if name.endswith(".txt")
-        else np.load(io.BytesIO(content), allow_pickle=False)
+        else load_npy(content)
         for content in (old, new)
     )
     if left.shape != right.shape:

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
+from saigen.documents import Document
 from saigen.judgement.comparing.difference import CONTINUED, EXPERIMENT, Difference, Place
 from saigen.judgement.comparing.divergence import Divergence
 from saigen.judgement.run import Run
-from saigen.records.record import Document, promises_bits
+from saigen.records.record import promises_bits
 
 _PREPARED: tuple[Place, ...] = ("samples", "forward", "selection", "evaluation")
 

@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from saigen.documents import Document, one_line
 from saigen.exit_codes import DONE, FAILED, INCONCLUSIVE
 from saigen.files import locked, write_whole
 from saigen.git_dvc import dvc
 from saigen.judgement.proving.locate import Place
 from saigen.records.ledger import complete
-from saigen.records.record import NAME, Document, read_record
+from saigen.records.record import NAME, read_record
 from saigen.records.runs import LOCK, RESULTS, RUNS, readable
 from saigen.refusal import Refusal
 
@@ -79,7 +80,7 @@ class Verification(Document):
 
 def scorecard(found: Verification) -> str:
     """A verification, for a person."""
-    return "\n".join([*(str(claim) for claim in found.claims), "", found.words()])
+    return "\n".join([*(one_line(claim) for claim in found.claims), "", found.words()])
 
 
 def publish(found: Verification, root: Path, *, whole: bool) -> list[str]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import Field
 
+from saigen.documents import Document
 from saigen.judgement.proving.observer import WEIGHTS
-from saigen.records.record import Document
 
 _Call = dict[str, Any]
 _Parted = tuple[str, int, str, str]  # file, line, variable, function

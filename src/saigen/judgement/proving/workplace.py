@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from saigen.documents import write_inside
 from saigen.judgement.run import Run
 from saigen.recipe.composer.compose import Composition, typed
 from saigen.records.runs import RUNS, all_runs
@@ -41,8 +42,9 @@ class Workplace:
             return {name for name in names if name in here or name.endswith("_cache")}
 
         shutil.copytree(top, target, symlinks=True, ignore=left_out)
-        if linked:
-            (target / "data").symlink_to(data.resolve())
+        for path in data.iterdir() if linked else ():  # each by itself: one may be replaced
+            (target / "data").mkdir(exist_ok=True)
+            (target / "data" / path.name).symlink_to(path.resolve())
 
     def run(
         self,
@@ -122,10 +124,8 @@ def lay_snapshot(run: Run, project: Path) -> None:
     """Put a run's snapshot in place, with a provenance that names its digest."""
     told, data = run.layer("data")["snapshot"], run.config["data"]
     _lay(run, told["sha256"], project, data["snapshot"])
-    provenance = project / data["provenance"]
-    content = json.loads(provenance.read_text(encoding="utf-8")) if provenance.is_file() else {}
-    content |= {"sha256": told["sha256"], "rows": told["rows"]}
-    provenance.write_text(json.dumps(content), encoding="utf-8")
+    content = {"sha256": told["sha256"], "rows": told["rows"]}
+    write_inside(project, data["provenance"], json.dumps(content).encode())
 
 
 def _lay(run: Run, digest: str, project: Path, name: str) -> None:
@@ -138,5 +138,4 @@ def _lay(run: Run, digest: str, project: Path, name: str) -> None:
             got="not kept in runs/.kept, and not in git",
             fix="bring the run's project, or make the run again with `saigen rerun`",
         )
-    (project / name).parent.mkdir(parents=True, exist_ok=True)
-    (project / name).write_bytes(content)
+    write_inside(project, name, content)

@@ -1,7 +1,6 @@
 """Make a run again from its record, in a worktree of its own, and compare."""
 
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from saigen import git_dvc
+from saigen.documents import copy_regular
 from saigen.files import beside, locked, move, refuse_unless_replaceable, replacing, write_whole
 from saigen.judgement.comparing.diff import Diff, diff
 from saigen.judgement.remaking import remotes
@@ -30,16 +30,20 @@ from saigen.refusal import Failure, Refusal
 Say = Callable[[str], None]
 
 
-def rerun(run: Run, root: Path, say: Say, *, install: bool = True) -> tuple[Diff, str]:
+def rerun(
+    run: Run, root: Path, say: Say, agree: Callable[[], None], *, install: bool = True
+) -> tuple[Diff, str]:
     """Make a run again; returns the diff and the name under which the new run was entered here.
 
-    Everything that may be missing is asked for before anything is trained. Raises Refusal if the
-    run cannot be made again, Failure if its training ends badly.
+    `agree` raises Refusal unless the code that the record brings may run here. Everything that may
+    be missing is asked for before anything is trained. Raises Refusal if the run cannot be made
+    again, Failure if its training ends badly.
     """
     with tempfile.TemporaryDirectory(prefix="saigen-source-") as scratch:
         source = _with_uncommitted(run, root, Path(scratch))
         commit = commit_of(source)
         with worktree(root, commit) as project:
+            agree()
             lay_out(source, project)
             without = "".join(f"; without {n} ({why})" for n, why in lacking(source).items())
             say(f"source: commit {commit[:12]}, as recorded{without}")
@@ -94,15 +98,15 @@ def _weights(model: Path) -> str:
 def _with_uncommitted(run: Run, root: Path, scratch: Path) -> Run:
     """The run with what git did not have of its source: of a published run, from the remote."""
     state = run.record["circumstances"].get("git") or {}
-    here = run.patch.parent.is_dir() or not (state.get("patch_sha256") or state.get("untracked"))
+    told = state.get("patch_sha256") or state.get("untracked")
+    here = (run.folder / UNCOMMITTED).is_dir() or not told
     commit = None if here else _publication(run.record["circumstances"]["started_at"], root)
     if commit is None:
         return run
     with worktree(root, commit) as project:
         what = "what was not committed of the run's source cannot be had any more"
         remotes.pull(project, f"{RESULTS}/{UNCOMMITTED}", what)
-        source = project / RESULTS / UNCOMMITTED
-        shutil.copytree(source, scratch / UNCOMMITTED, symlinks=True)
+        copy_regular(project / RESULTS / UNCOMMITTED, scratch / UNCOMMITTED)
     return replace(run, folder=scratch)
 
 
@@ -137,7 +141,7 @@ def _enter(folder: Path, root: Path) -> str:
             write_whole(runs / KEPT / copy.name, copy.read_bytes())
     names = numbered(record["recipe"]["digest"], runs)
     with beside(runs / folder.name) as new:
-        shutil.copytree(folder, new, dirs_exist_ok=True, ignore=shutil.ignore_patterns(NAME, LOCK))
+        copy_regular(folder, new, skip=lambda name: name in (NAME, LOCK))
         with locked(new / LOCK):  # so that nobody claims it before it is entered
             target = next(place for place in names if move(new, place))
             complete(target, record | {"run": target.name})
@@ -156,4 +160,4 @@ def _publication(part: str, root: Path) -> str | None:
 def _replace(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as new:
-        shutil.copytree(source, new, dirs_exist_ok=True)
+        copy_regular(source, new)

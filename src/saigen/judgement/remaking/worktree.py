@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from saigen import git_dvc
 from saigen.digest import digest_file
 from saigen.judgement.remaking import remotes
 from saigen.judgement.run import Run
 from saigen.refusal import Refusal
+from saigen.yaml_text import outs_of
 
 
 @contextmanager
@@ -31,7 +30,7 @@ def worktree(root: Path, commit: str) -> Iterator[Path]:
 def commit_of(run: Run) -> str:
     """The commit of a run. Raises Refusal if it has none, or if what was not committed is lost."""
     state: dict[str, Any] = run.record["circumstances"].get("git") or {}
-    patch = digest_file(run.patch) if run.patch.is_file() else None
+    patch = digest_file(run.patch) if run.patch else None
     left_out, code = lacking(run), run.layer("code")["files"]
     lost = [
         f"{name} (not kept: {left_out[name]})" if name in left_out else name
@@ -64,7 +63,7 @@ def lay_out(run: Run, project: Path) -> None:
 
     Raises Refusal unless every source file is then what the record says.
     """
-    if run.patch.is_file() and (told := git_dvc.apply(project, run.patch)):
+    if run.patch and (told := git_dvc.apply(project, run.patch)):
         raise _not_the_source(run, "code.patch", told)
     state, code = run.record["circumstances"]["git"], run.layer("code")["files"]
     for name, digest in {**state.get("untracked", {}), **code}.items():
@@ -88,8 +87,7 @@ def bring_data(run: Run, project: Path) -> None:
     snapshot = Path(run.config["data"]["snapshot"])
     tracked = None
     for file in sorted(project.glob("[!.]*.dvc")):
-        outs = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("outs", ())
-        if any(snapshot.is_relative_to(out["path"]) for out in outs):
+        if any(snapshot.is_relative_to(path) for path, _ in outs_of(file)):
             tracked = file.name
             remotes.pull(project, tracked, "the data of the run cannot be had any more")
             break

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from saigen.documents import Document
 from saigen.judgement.comparing.diff import Diff, diff
 from saigen.judgement.comparing.difference import under
 from saigen.judgement.run import Run
@@ -20,7 +21,6 @@ from saigen.judgement.weighing.interval import Answer, answer, half_width, of_ex
 from saigen.judgement.weighing.terms import terms_of
 from saigen.recipe.callables.callees import TARGET
 from saigen.recipe.schema import Comparison
-from saigen.records.record import Document
 from saigen.refusal import Refusal
 
 _TARGET = f".{TARGET}"

@@ -1,14 +1,16 @@
 """The metric of a group on any part of the evaluation split, from what its runs left behind."""
 
-import io
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
+from saigen.arrays import at_work, load_npy
 from saigen.digest import digest_bytes
+from saigen.documents import regular
 from saigen.judgement.run import Run
 from saigen.judgement.weighing.group import Group
 from saigen.recipe.callables.callees import instantiate
@@ -46,7 +48,8 @@ def metric_on_rows(group: Group, name: str) -> Callable[[Rows], float]:
     run can no longer be had, or do not give the metric of its record.
     """
     # what seeds do not change is the same for all: the task, and the arrays that were measured
-    task = instantiate(Call.model_validate(group.first.config["task"]))
+    with _at_work(group.first):
+        task = instantiate(Call.model_validate(group.first.config["task"]))
     arrays = _evaluated(group.first)
     measures = [[_measure(run, name, task, arrays) for run in runs] for runs in group.runs.values()]
 
@@ -57,18 +60,20 @@ def metric_on_rows(group: Group, name: str) -> Callable[[Rows], float]:
 
 
 def _measure(run: Run, name: str, task: Any, arrays: Arrays) -> Callable[[Rows], float]:
-    path, told = run.folder / "predictions.csv", run.outcome["predictions"]
-    content = path.read_bytes() if path.is_file() else b""
+    path, told = regular(run.folder, "predictions.csv"), run.outcome["predictions"]
+    content = path.read_bytes() if path else b""
     if digest_bytes(content) != told["sha256"]:
-        raise _lost(run, str(path))
+        raise _lost(run, str(run.folder / "predictions.csv"))
     recorded, found = run.outcome["metrics"][name], 0.0
     for floats in (np.float32, np.float64):  # the file tells the shortest text, not the type
-        predictions = read_predictions(content, floats)
+        with _at_work(run):
+            predictions = read_predictions(content, floats)
 
         def measure(rows: Rows, predictions: Arrays = predictions) -> float:
             return float(task.metrics(_Part(predictions, rows), _Part(arrays, rows))[name])
 
-        found = measure(np.arange(told["rows"]))
+        with _at_work(run):
+            found = measure(np.arange(min(told["rows"], len(content))))
         if found == recorded:
             return measure
     raise Refusal(
@@ -89,9 +94,18 @@ def _evaluated(run: Run) -> dict[str, np.ndarray]:
             content = run.content(digest, f"prepared/{path}")
             if content is None:
                 raise _lost(run, f"prepared/{path}")
-            array = np.load(io.BytesIO(content), allow_pickle=False)
-            found[path.removeprefix(_PLACE).removesuffix(".npy")] = array
+            name = path.removeprefix(_PLACE).removesuffix(".npy")
+            with _at_work(run):
+                found[name] = load_npy(content)
     return found
+
+
+def _at_work(run: Run) -> AbstractContextManager[None]:
+    return at_work(
+        "what a run left behind cannot be measured",
+        where=str(run.folder),
+        fix=f"`saigen audit`; `saigen rerun {run.name}` makes it again",
+    )
 
 
 def _lost(run: Run, what: str) -> Refusal:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from saigen.documents import one_line
 from saigen.judgement.weighing.compare import Side, Weighed
 
 _MARGIN = 14
@@ -15,7 +16,7 @@ def weighed_text(found: Weighed) -> str:
     """A comparison as lines."""
     rows = ((head if not n else "", text) for head, texts in _rows(found)
             for n, text in enumerate(texts))  # fmt: skip
-    return "\n".join(f"{head:<{_MARGIN}}{text}" for head, text in rows)
+    return "\n".join(one_line(f"{head:<{_MARGIN}}{text}") for head, text in rows)
 
 
 def _rows(found: Weighed) -> Iterator[tuple[str, list[str]]]:

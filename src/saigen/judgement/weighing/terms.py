@@ -3,6 +3,9 @@
 import math
 from collections.abc import Sequence
 
+from pydantic import ValidationError
+
+from saigen.documents import reason
 from saigen.judgement.weighing.group import Group
 from saigen.recipe.schema import Comparison
 from saigen.refusal import Refusal
@@ -30,7 +33,16 @@ def terms_of(groups: Sequence[Group]) -> Comparison:
                 got=str(terms or "nothing: the run is older than the key"),
                 fix="choose one in conf/comparison/, and make the runs anew under it",
             )
-    terms = Comparison.model_validate(wanted)
+    try:
+        terms = Comparison.model_validate(wanted)
+    except ValidationError as error:
+        raise Refusal(
+            "the terms that these runs were made under cannot be read",
+            where=f"{_KEY} in the record of {runs[-1].name}",
+            expected="what conf/comparison/ holds",
+            got=reason(error),
+            fix="choose one in conf/comparison/, and make the runs anew under it",
+        ) from error
     for run in runs:
         if terms.metric not in run.outcome["metrics"]:
             raise Refusal(

@@ -18,6 +18,8 @@ from saigen.recipe.composer.keys import nearest
 from saigen.refusal import Refusal
 
 PYPROJECT = "pyproject.toml"
+# what a module does when it is started it may do when one of its functions is called
+_PROGRAM = re.compile(r"^if __name__ ==", re.MULTILINE)
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
@@ -80,7 +82,14 @@ def resolve(target: str, allowed: tuple[str, ...], where: str) -> Callable[..., 
     if not callable(found) or not isinstance(home, str) or not hasattr(found, "__qualname__"):
         raise _refusal(target, allowed, where, f"{name!r} is no class or function")
     refuse_home(target, home, allowed, where)
+    if _PROGRAM.search(_source(home)):
+        raise _refusal(target, allowed, where, f"{home} is a program that a person starts")
     return found  # type: ignore[no-any-return]
+
+
+def _source(module: str) -> str:
+    file = getattr(sys.modules.get(module), "__file__", None) or ""
+    return Path(file).read_text(encoding="utf-8") if file.endswith(".py") else ""
 
 
 def _module(path: list[str], target: str, allowed: tuple[str, ...], where: str) -> ModuleType:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from saigen.digest import canonical_json
+from saigen.documents import reason
 from saigen.recipe.callables.callees import check_calls
 from saigen.recipe.composer.derive import derive
 from saigen.recipe.composer.laying import lay
@@ -13,7 +14,7 @@ from saigen.recipe.composer.mistakes import refusal_of
 from saigen.recipe.composer.origins import Origins, Where
 from saigen.recipe.composer.overrides import normalized
 from saigen.recipe.composer.presets import refuse_frame, refuse_presets
-from saigen.recipe.composer.sources import read_sources, read_text
+from saigen.recipe.composer.sources import read_sources, read_text, unreadable
 from saigen.recipe.portability import refuse_unportable
 from saigen.recipe.schema import Config
 from saigen.refusal import Refusal, refuse_secrets
@@ -65,6 +66,7 @@ def read_composed(path: Path) -> Composition:
     It is checked like a new one. Raises Refusal if it is missing, torn, or not valid any more.
     """
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     if not path.is_file():
         raise Refusal(
@@ -76,13 +78,17 @@ def read_composed(path: Path) -> Composition:
         )
     source = read_text(path, path.name, "")
     # YAML as Hydra reads it: 1e-3 is a number
-    values = OmegaConf.to_container(OmegaConf.create(source.text), resolve=False)
+    try:
+        values = OmegaConf.to_container(OmegaConf.create(source.text), resolve=False)
+    except (OmegaConfBaseException, ValueError, TypeError) as error:
+        raise unreadable(str(path), reason(error)) from error
 
     def where(key: str) -> str:
         entry = source.entries.get(key)
         return f"{key} ({path}:{entry.line})" if entry else f"{key} ({path})"
 
-    assert isinstance(values, dict)
+    if not isinstance(values, dict):
+        raise unreadable(str(path), "no mapping")
     refuse_secrets(values, where, "the config")
     return typed({str(key): value for key, value in values.items()}, (), where, Path())
 

@@ -18,6 +18,7 @@ _PLACES = (
     (re.compile(r"(.*[\\/])?\.\.([\\/]|$)", re.DOTALL), "a path that leaves the project"),
     (re.compile(r".*(\$\{?[A-Za-z_]|%[A-Z_]{2,}%)", re.DOTALL), "a variable of the environment"),
 )  # fmt: skip
+_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f]")
 _CONTEXT = re.compile(r"[/@:\\]")
 
 
@@ -45,7 +46,9 @@ def refuse_machine(values: Mapping[str, Any], where: Callable[[str], str]) -> No
 
 
 def _reason(text: str) -> str:
-    """Why a text belongs to one machine, or an empty text."""
+    """Why a text belongs to one machine or to no text at all, or an empty text."""
+    if _HIDDEN.search(text):
+        return "a control character"
     places = (what for pattern, what in _PLACES if pattern.match(text))
     names = (f"the {what} of this machine" for what, name in _names() if _names_it(text, name))
     return next(places, "") or next(names, "")

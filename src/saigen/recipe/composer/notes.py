@@ -7,18 +7,21 @@ Notes are a cache: without one, overrides are derived from the values.
 
 import contextlib
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from saigen import files
+from saigen.documents import DOCUMENT_BYTES, read_bytes
 from saigen.recipe.composer.keys import value_at
 from saigen.recipe.composer.laying import lay
 from saigen.recipe.composer.overrides import options, parse, picked
 from saigen.recipe.composer.sources import read_sources
+from saigen.yaml_text import outs_of
 
 NOTES = Path(".saigen/cache/composed")
 LOCK = Path("dvc.lock")
@@ -54,23 +57,16 @@ def take(root: Path, note: Note) -> None:
 def note_of(root: Path, digest: str | None) -> Note | None:
     """The note of the params.yaml with this digest, if there is one and it is whole."""
     try:
-        found = json.loads((_folder(root) / f"{digest}.json").read_text(encoding="utf-8"))
-        note = Note(found["yaml"], tuple(found["overrides"]), dict(found["asked"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        content = read_bytes(_folder(root) / f"{digest}.json", DOCUMENT_BYTES)
+        note = TypeAdapter(Note).validate_json(content)
+    except (OSError, ValueError):
         return None
     return note if md5(note.yaml) == digest else None
 
 
 def locked(root: Path) -> str | None:
     """The digest of params.yaml in dvc.lock: what the stage `compose` left last."""
-    import yaml
-
-    try:
-        lock = yaml.safe_load((root / LOCK).read_text(encoding="utf-8"))
-        outs = [out for stage in lock["stages"].values() for out in stage.get("outs", ())]
-        return next((out["md5"] for out in outs if out["path"] == str(PARAMS)), None)
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
-        return None
+    return next((md5 for path, md5 in outs_of(root / LOCK) if path == str(PARAMS)), None)
 
 
 def md5(text: str) -> str:

@@ -13,9 +13,10 @@ from typing import Any
 
 import yaml
 
+from saigen.documents import read_bytes, reason
 from saigen.refusal import Refusal
+from saigen.yaml_text import LOADER, YAML_BYTES, UnreadableYaml, refuse_bomb
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PACKAGE = re.compile(r"^#\s*@package\s+(\S+)\s*$", re.MULTILINE)
 _COMMENT = re.compile(r"[ \t,:\]}]*#[ \t]*(.*)")
 # YAML 1.1 reads 010 as 8 and 1:30 as 90: nobody who wrote it meant that.
@@ -76,15 +77,18 @@ def read_sources(conf: Path) -> dict[str, Source]:
 def read_text(path: Path, file: str, group: str) -> Source:
     """One YAML file; `file` is what messages call it. Raises Refusal, as `read_sources` does."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        node = yaml.compose(text, Loader=_LOADER)
-    except UnicodeDecodeError as error:
-        raise _unreadable(file, str(error)) from error
+        text = read_bytes(path, YAML_BYTES).decode("utf-8-sig")
+        refuse_bomb(text)
+        node = yaml.compose(text, Loader=LOADER)
+    except UnreadableYaml as error:
+        raise unreadable(f"{file}:{error.line}" if error.line else file, str(error)) from error
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise _unreadable(f"{file}{line}", error.problem or str(error)) from error
+        raise unreadable(f"{file}{line}", error.problem or str(error)) from error
+    except (OSError, ValueError) as error:
+        raise unreadable(file, reason(error)) from error
     if not isinstance(node, yaml.MappingNode | None):
-        raise _unreadable(f"{file}:1", f"a {type(node).__name__}")
+        raise unreadable(f"{file}:1", f"a {type(node).__name__}")
     header = _PACKAGE.search(text)
     package = header.group(1) if header else "_group_"
     package = {"_group_": group.replace("/", "."), "_global_": ""}.get(package, package)
@@ -109,7 +113,7 @@ def _entries(node: Any, key: str, text: str, file: str) -> Iterator[tuple[str, E
     """The keys below a node, in the order of the file; the items of a list by their number."""
     if node.tag not in _TAGS:
         got = f"the tag {node.tag.removeprefix('tag:yaml.org,2002:')}"
-        raise _unreadable(f"{file}:{node.start_mark.line + 1}", got)
+        raise unreadable(f"{file}:{node.start_mark.line + 1}", got)
     if isinstance(node, yaml.ScalarNode):
         return
     is_list = isinstance(node, yaml.SequenceNode)
@@ -149,7 +153,8 @@ def refuse_resolver(key: str, where: str, text: str) -> None:
         )
 
 
-def _unreadable(where: str, got: str) -> Refusal:
+def unreadable(where: str, got: str) -> Refusal:
+    """The refusal of a file that is no config, wherever it was read."""
     return Refusal(
         "a config file cannot be read",
         where=where,

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from saigen.documents import read_bytes, reason
 from saigen.files import write_whole
 from saigen.recipe.composer import notes
 from saigen.recipe.composer.compose import CONF, PARAMS, Composition, compose, read_composed
@@ -21,8 +22,9 @@ from saigen.recipe.composer.keys import differences
 from saigen.recipe.composer.laying import lay
 from saigen.recipe.composer.notes import Note
 from saigen.recipe.composer.origins import Origins
-from saigen.recipe.composer.sources import read_sources
+from saigen.recipe.composer.sources import read_sources, unreadable
 from saigen.refusal import Refusal
+from saigen.yaml_text import LOADER, YAML_BYTES, refuse_bomb
 
 Say = Callable[[str], None]
 
@@ -39,7 +41,7 @@ def compose_stage(root: Path, say: Say) -> Composition:
 def _compose_anew(root: Path, say: Say) -> Composition:
     path, asked = root / PARAMS, tuple[str, ...]()
     if path.is_file():
-        text = path.read_text(encoding="utf-8")
+        text = _text(root)
         if note := notes.note_of(root, notes.md5(text)):
             asked = _still_in_force(note, root, say)
         elif text != (plain := compose((), root / CONF)).yaml:
@@ -68,7 +70,7 @@ def composed(root: Path) -> Composition:
     Raises Refusal if it was edited since, or is not what conf/ composes any more.
     """
     composition = read_composed(root / PARAMS)
-    text = (root / PARAMS).read_text(encoding="utf-8")
+    text = _text(root)
     note = notes.note_of(root, notes.md5(text))
     if note is None:
         _refuse_edit(root, text, composition)
@@ -112,7 +114,7 @@ def _derived(root: Path, found: Composition, plain: Composition) -> Composition:
 
 def _composition_of_conf(root: Path) -> Composition:
     """What params.yaml holds. Raises Refusal if it is not to the byte what conf/ composes."""
-    found, text = read_composed(root / PARAMS), (root / PARAMS).read_text(encoding="utf-8")
+    found, text = read_composed(root / PARAMS), _text(root)
     values = lay(derive(found.values, root / CONF), root / CONF, local=False)
     if replace(found, values=values).yaml == text:
         return found
@@ -173,6 +175,15 @@ def _parsed(text: str) -> Any:
     import yaml
 
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        refuse_bomb(text)
+        return yaml.load(text, Loader=LOADER)
+    except (yaml.YAMLError, ValueError):
         return None
+
+
+def _text(root: Path) -> str:
+    """The text of params.yaml. Raises Refusal if it is none."""
+    try:
+        return read_bytes(root / PARAMS, YAML_BYTES).decode()
+    except (OSError, ValueError) as error:
+        raise unreadable(str(PARAMS), reason(error)) from error
