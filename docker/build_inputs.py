@@ -28,8 +28,7 @@ def main(lock: Path, folder: Path) -> None:
     bundle = Path(settings.certificates) if settings.certificates else SYSTEM_STORE
     (folder / "certificates.crt").write_bytes(bundle.read_bytes() if bundle.exists() else b"")
     inside = INSIDE if bundle.exists() else ""
-    (folder / "pip.conf").write_text(for_build(settings, inside))
-    (folder / "pip.conf").chmod(0o600)  # a mirror's address may hold a password
+    write_private(folder / "pip.conf", for_build(settings, inside))
     wanted = set(re.findall(r"^([a-z0-9-]+==[^ ]+)", lock.read_text(), re.M))
     found = {path.name: path for path in _local_files(settings) if _requirement(path) in wanted}
     for path in wheels.iterdir():
@@ -40,6 +39,13 @@ def main(lock: Path, folder: Path) -> None:
         if not target.exists() or target.stat().st_size != path.stat().st_size:
             shutil.copyfile(path, target)
             os.utime(target, (0, 0))  # the build context's digest must not depend on the copy
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write what only this account may read, from its first byte on: it may hold a password."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
 
 
 def _local_files(settings: PipSettings) -> Iterator[Path]:

@@ -43,7 +43,7 @@ def main(lock: Path, program: Path) -> None:
         if got == expected:
             _extract(content, f"uv-{version}.data/scripts/uv", program)
             return
-        tried.append(f"{url}: SHA-256 {got}, expected {expected}")
+        tried.append(f"{_public(url)}: SHA-256 {got}, expected {expected}")
     sys.exit(
         "refused: the pinned uv could not be fetched\n"
         f"  where:    {lock}\n  expected: {name}\n"
@@ -100,8 +100,14 @@ def _read(settings: PipSettings, url: str, tried: list[str]) -> bytes | None:
         with _opener(settings, parts.hostname or "").open(request, timeout=60) as answer:
             return bytes(answer.read())
     except OSError as error:
-        tried.append(f"{urlunsplit(parts._replace(netloc=host, fragment=''))}: {error}")
+        tried.append(f"{_public(url)}: {error}")
         return None
+
+
+def _public(url: str) -> str:
+    """An address without the login and the query that may stand in it."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
 
 
 def _opener(settings: PipSettings, host: str) -> urllib.request.OpenerDirector:

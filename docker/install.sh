@@ -41,9 +41,9 @@ fi
 rm -f "$venv/.base"
 # Copies, never hard links: a file edited in place must not change uv's cache under every other
 # environment. The one source distribution (antlr4) is built with the lock's own setuptools.
-"$UV" pip sync --quiet --python "$venv/bin/python" --link-mode copy \
+with_extra_indexes "$UV" pip sync --quiet --python "$venv/bin/python" --link-mode copy \
     --require-hashes --require-build-hashes --build-constraints "$lock" \
-    "${UV_FLAGS[@]}" "${UV_EXTRA_INDEXES[@]}" "$wanted" ||
+    "${UV_FLAGS[@]}" "$wanted" ||
     refuse "the locked packages could not be installed" "$lock" "every file of the lock, by SHA-256" \
         "see above" "check the network or pip's settings (\`pip config list\`), then make .venv again"
 echo "$variant $PYTHON" >"$venv/.base"

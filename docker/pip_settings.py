@@ -4,11 +4,15 @@ uv reads no pip settings. A machine that reaches packages only through a mirror,
 of wheels or a company's certificate says so to pip; this file reads the same places
 (https://pip.pypa.io/en/stable/topics/configuration/) and prints shell assignments::
 
-    UV_FLAGS=(--default-index https://mirror.example/simple --find-links /srv/wheels)
-    UV_EXTRA_INDEXES=(--index file:///srv/simple)
+    UV_FLAGS=(--index-strategy unsafe-best-match)
+    UV_EXTRA_INDEXES=file:///srv/simple
+    export UV_DEFAULT_INDEX=https://mirror.example/simple
+    export UV_FIND_LINKS=/srv/wheels
     export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 
-Runs with the standard library alone: it is needed before anything is installed.
+An address may hold a password, so none of them becomes a flag: everybody may read the command line
+of a process, and only its own account the environment. Runs with the standard library alone: it is
+needed before anything is installed.
 """
 
 import configparser
@@ -74,7 +78,7 @@ def configuration_files() -> list[Path]:
 
 
 def for_uv(settings: PipSettings) -> list[str]:
-    """Say the settings as lines of bash: two arrays of flags, then variables.
+    """Say the settings as lines of bash: flags, then variables.
 
     The extra indexes stand apart: a lock is made without them, since an index that holds some
     files of a version only would leave the hashes of the others out of the lock.
@@ -82,20 +86,16 @@ def for_uv(settings: PipSettings) -> list[str]:
     flags = ["--index-strategy", "unsafe-best-match"]  # pip's own; every file is hash-checked
     if settings.no_index:
         flags.append("--no-index")
-    elif settings.index:
-        flags += ["--default-index", settings.index]
     extra = () if settings.no_index else settings.extra_indexes
-    indexes = [word for url in extra for word in ("--index", url)]
-    for place in settings.find_links:
-        flags += ["--find-links", place]
-    for host in settings.trusted_hosts:
-        flags += ["--allow-insecure-host", host]
     variables = {
+        "UV_DEFAULT_INDEX": "" if settings.no_index else settings.index,
+        "UV_FIND_LINKS": ",".join(settings.find_links),
+        "UV_INSECURE_HOST": " ".join(settings.trusted_hosts),
         "SSL_CERT_FILE": settings.certificates,
         "ALL_PROXY": settings.proxy,
         "UV_HTTP_TIMEOUT": settings.timeout_seconds.partition(".")[0],
     }
-    lines = [f"UV_FLAGS=({shlex.join(flags)})", f"UV_EXTRA_INDEXES=({shlex.join(indexes)})"]
+    lines = [f"UV_FLAGS=({shlex.join(flags)})", f"UV_EXTRA_INDEXES={shlex.quote(' '.join(extra))}"]
     if not settings.certificates:
         lines.append("export UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-1}")
     return lines + [f"export {key}={shlex.quote(text)}" for key, text in variables.items() if text]
@@ -130,12 +130,21 @@ def _file_options() -> dict[str, str]:
         except (OSError, configparser.Error) as error:
             sys.exit(
                 "refused: pip's configuration cannot be read\n"
-                f"  where:    {path}\n  got:      {error}"
+                f"  where:    {path}\n  got:      {_without_lines(error)}"
             )
         for section in ("global", "install"):
             if parser.has_section(section):
                 options |= {key.replace("_", "-"): text for key, text in parser.items(section)}
     return options
+
+
+def _without_lines(error: Exception) -> str:
+    """What is wrong with a file, without the lines that it quotes: an address may be among them."""
+    numbers = [str(number) for number, _ in getattr(error, "errors", ())]
+    number = getattr(error, "lineno", None)
+    where = ", ".join(numbers or ([str(number)] if number else []))
+    said = getattr(error, "strerror", None) or type(error).__name__
+    return f"{said} in line {where}" if where else said
 
 
 def _reachable(text: str) -> tuple[str, ...]:
@@ -146,7 +155,7 @@ def _reachable(text: str) -> tuple[str, ...]:
         if folder is None or folder.exists():
             places.append(place)
         else:
-            print(f"note: {place} is configured for pip and is not there", file=sys.stderr)
+            print(f"note: {folder} is configured for pip and is not there", file=sys.stderr)
     return tuple(places)
 
 

@@ -1,5 +1,6 @@
 # Sourced by install.sh and lock.sh: the Python 3.11 and the pinned uv that they work with.
-# Sets PYTHON (path), UV (path), and pip's settings for uv (arrays UV_FLAGS, UV_EXTRA_INDEXES).
+# Sets PYTHON (path), UV (path), and pip's settings for uv (array UV_FLAGS, UV_EXTRA_INDEXES, and
+# variables: no address is ever a flag, which `ps` would show with its password).
 
 BROUGHT_PYTHON=3.11.13 # where there is no Python 3.11, uv brings this one; it is the image's too
 PYTORCH_CPU=https://download.pytorch.org/whl/cpu/torch/
@@ -78,8 +79,11 @@ find_uv() { # needs PYTHON, any version from 3.9 on
 # PyTorch publishes its CPU wheels on its own index only. That index is asked only when the
 # configured places do not hold the wheel: an unreachable index neither breaks nor slows this.
 find_torch_cpu() { # torch==VERSION+cpu; needs UV, may add to UV_FLAGS
-    "$UV" pip install --quiet --dry-run --no-deps --target "$PRIVATE/none" --python "$PYTHON" \
-        --python-platform x86_64-manylinux_2_28 "${UV_FLAGS[@]}" \
-        "${UV_EXTRA_INDEXES[@]}" "$1" 2>/dev/null ||
-        UV_FLAGS+=(--find-links "$PYTORCH_CPU")
+    with_extra_indexes "$UV" pip install --quiet --dry-run --no-deps --target "$PRIVATE/none" \
+        --python "$PYTHON" --python-platform x86_64-manylinux_2_28 "${UV_FLAGS[@]}" "$1" 2>/dev/null ||
+        export UV_FIND_LINKS="${UV_FIND_LINKS:+$UV_FIND_LINKS,}$PYTORCH_CPU"
+}
+
+with_extra_indexes() { # uv ...
+    if [ -n "$UV_EXTRA_INDEXES" ]; then UV_INDEX=$UV_EXTRA_INDEXES "$@"; else "$@"; fi
 }

@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -94,3 +95,120 @@ def test_what_a_package_brought_keeps_its_time_and_what_the_build_wrote_does_not
     times = {path.name: path.stat().st_mtime for path in tmp_path.iterdir()}
     assert (times["brought"], times["written"]) == (10**9, 0)
     assert times["begun"] > 10**9
+
+
+def taken(name: str) -> bool:
+    """Whether .dockerignore lets a file into the context: the last pattern that matches decides."""
+    taken = True
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        pattern = line.removeprefix("!")
+        if line and not line.startswith("#"):
+            words = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
+            kinds = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+            rule = "".join(kinds.get(word, re.escape(word)) for word in words)
+            if re.fullmatch(f"{rule}(?:/.*)?", name):
+                taken = line.startswith("!")
+    return taken
+
+
+def test_what_git_tracks_may_enter_the_context_of_a_build():
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("a copy without git")
+    made = ("results/", "params.yaml")
+    names = [name for name in listed.stdout.splitlines() if not name.startswith(made)]
+    assert [name for name in names if not taken(name)] == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".env", ".env.local", "src/.env", "src/project/kaggle.json", "conf/local/mine.yaml", "id_rsa",
+     "src/id_ed25519", "docker/pip.conf", "docker/certificate.pem", "conf/model/.env.prod",
+     "conf/secrets.yaml", "conf/my_secret.yaml", "notes.txt", "notebook.ipynb", "src/a.ipynb",
+     ".git/config", ".dvc/config.local", ".dvc/tmp/x", ".dvc/cache/files/md5/00/1", ".saigen/x.py",
+     ".saigen/build-cpu/pip.conf", ".venv/lib/x.py", "runs/a/record.json", "model/a.safetensors",
+     "data/digits.csv", "prepared/manifest.json", "mine/server.key", "docs/credentials.json",
+     "src/credentials.py", "src/service-account.json", "docs/service_account.json", "wandb/r.json",
+     "tests/.netrc", "src/__pycache__/a.py"],
+)  # fmt: skip
+def test_nothing_else_enters_it_wherever_it_lies(name):
+    assert not taken(name)
+
+
+@pytest.fixture
+def pip_settings(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docker"))
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    import pip_settings
+
+    return pip_settings
+
+
+PASSWORD = "x".join(("hunter", "2y"))
+INDEX = f"https://me:{PASSWORD}@mirror.invalid/simple"
+
+
+def test_no_address_of_pips_settings_becomes_a_flag(pip_settings, monkeypatch):
+    for name in ("INDEX_URL", "EXTRA_INDEX_URL", "FIND_LINKS", "PROXY"):
+        monkeypatch.setenv(f"PIP_{name}", INDEX)
+    lines = pip_settings.for_uv(pip_settings.read_settings())
+    flags = [line for line in lines if line.startswith("UV_FLAGS=")]
+    assert flags == ["UV_FLAGS=(--index-strategy unsafe-best-match)"]
+    for name in ("export UV_DEFAULT_INDEX", "UV_EXTRA_INDEXES", "export UV_FIND_LINKS"):
+        assert f"{name}={INDEX}" in lines
+
+
+def test_no_program_of_the_installation_is_given_an_address_to_show(project: Project, tmp_path):
+    """A uv that notes its command line, as `ps` shows it, and then cannot fetch anything."""
+    uv = project.root / "bin/uv"
+    uv.parent.mkdir()
+    version = re.search(r"^uv==(\S+)", (ROOT / "docker/lock-uv.txt").read_text(), re.M)[1]
+    uv.write_text(
+        f'#!/bin/sh\n[ "$1" != --version ] || {{ echo "uv {version}"; exit 0; }}\n'
+        'tr "\\0" " " <"/proc/$$/cmdline" >>shown; env >>given\n[ "$1" = venv ]\n'
+    )
+    uv.chmod(0o755)
+    environment = {
+        "PATH": f"{uv.parent}:{os.environ['PATH']}", "HOME": str(tmp_path),
+        "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": INDEX, "PIP_EXTRA_INDEX_URL": INDEX,
+        "PIP_FIND_LINKS": INDEX, "SAIGEN_ENVIRONMENT": "host", "SAIGEN_PYTHON": sys.executable,
+    }  # fmt: skip
+    done = project.run("docker/install.sh", env=environment)
+    assert done.returncode == 2, done.stderr
+    assert "the locked packages could not be installed" in done.stderr
+    assert "pip sync" in (project.root / "shown").read_text()
+    assert PASSWORD in (project.root / "given").read_text()
+    assert PASSWORD not in (project.root / "shown").read_text()
+    assert PASSWORD not in done.stdout + done.stderr
+
+
+def test_a_pip_conf_that_cannot_be_read_is_refused_without_its_lines(tmp_path):
+    (tmp_path / "pip.conf").write_text(f"{INDEX}\n")
+    command = [sys.executable, str(ROOT / "docker/pip_settings.py")]
+    environment = {"PIP_CONFIG_FILE": str(tmp_path / "pip.conf"), "HOME": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "in line 1" in done.stderr
+    assert PASSWORD not in done.stderr
+
+
+def test_the_pip_conf_of_a_build_is_private_from_its_first_byte(
+    tmp_path, monkeypatch, pip_settings
+):
+    import build_inputs
+
+    seen = []
+    real = os.fdopen
+    monkeypatch.setattr(
+        build_inputs.os,
+        "fdopen",
+        lambda fd, *a: (seen.append(os.fstat(fd).st_mode), real(fd, *a))[1],
+    )
+    (tmp_path / "pip.conf").write_text("of before, for everybody")
+    (tmp_path / "pip.conf").chmod(0o644)
+    build_inputs.write_private(tmp_path / "pip.conf", INDEX)
+    assert [mode & 0o777 for mode in seen] == [0o600]
+    assert (tmp_path / "pip.conf").read_text() == INDEX
