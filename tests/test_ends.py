@@ -8,15 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from lab import SHORT, wait_for
+from conftest import ROOT, TIMEOUT
+from lab import ENDLESS, SHORT, wait_for
 
 from saigen import exit_codes
 from saigen.judgement.proving.claims import Claim, Verification
 from saigen.records.runs import find
 from saigen.refusal import Refusal
 
-LONG = (*SHORT, "trainer.max_steps=100000", "trainer.max_epochs=100000")
+LONG = (*SHORT, *ENDLESS)
 
 
 def started(project, log: Path, *arguments: str, ignoring: str = "") -> "subprocess.Popen[bytes]":
@@ -47,7 +47,7 @@ def test_a_signal_to_the_whole_group_ends_a_run_with_loader_workers(
     process = started(prepared_project, log, "train", *LONG, "hardware.loader_workers=2")
     wait_for(lambda: "step 1/" in log.read_text())
     os.killpg(process.pid, number)
-    assert process.wait(timeout=60) == code, log.read_text()
+    assert process.wait(timeout=TIMEOUT) == code, log.read_text()
     assert said in log.read_text()
     assert "Traceback" not in log.read_text()
 
@@ -58,7 +58,7 @@ def test_two_processes_stop_at_one_checkpoint_at_sighup(prepared_project, tmp_pa
     process = started(prepared_project, log, "train", *LONG, "hardware.processes=2")
     wait_for(lambda: "step 1/" in log.read_text())
     os.killpg(process.pid, signal.SIGHUP)
-    assert process.wait(timeout=60) == exit_codes.STOPPED, log.read_text()
+    assert process.wait(timeout=TIMEOUT) == exit_codes.STOPPED, log.read_text()
 
 
 @pytest.mark.slow
@@ -70,22 +70,21 @@ def test_nohup_is_honoured(prepared_project, tmp_path):
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(timeout=2)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == exit_codes.STOPPED
+    assert process.wait(timeout=TIMEOUT) == exit_codes.STOPPED
 
 
 @pytest.mark.slow
-def test_a_verify_that_is_stopped_leaves_no_training_behind(prepared_project, tmp_path):
+def test_a_verify_that_is_stopped_leaves_no_training_behind(
+    prepared_project, tmp_path, monkeypatch
+):
     log = tmp_path / "log"
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    os.environ["TMPDIR"] = str(scratch)
-    try:
-        process = started(prepared_project, log, "verify", "--only", "rerun", "--only", "draws")
-    finally:
-        del os.environ["TMPDIR"]
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    process = started(prepared_project, log, "verify", "--only", "rerun", "--only", "draws")
     wait_for(lambda: list(scratch.glob("saigen-verify-*/*/project/runs/*/record.json")))
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == exit_codes.STOPPED
+    assert process.wait(timeout=TIMEOUT) == exit_codes.STOPPED
     assert "stopped by SIGTERM" in log.read_text()
     assert list(scratch.iterdir()) == []
 

@@ -89,7 +89,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     repository.do("git", "init", "-q")
     repository.do("git", "config", "user.name", "a")
     repository.do("git", "config", "user.email", "a@b")
-    repository.path = f"{root.parent}/bin:{Path(DVC).parent}:/usr/bin:/bin"
+    repository.path = f"{root.parent}/bin:{Path(DVC).parent}:{os.environ['PATH']}"
     # `make` clears PYTHONPATH, because an installed environment needs none: stand in for one
     stand_in = root.parent / "bin/python"
     stand_in.parent.mkdir()

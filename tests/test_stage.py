@@ -1,5 +1,6 @@
 """What the stage `compose` does on every road of DVC."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -39,7 +40,7 @@ class Pipeline:
 
     def run(self, *command: str, code: int = 0, **env: str) -> str:
         environment = {
-            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "HOME": str(self.root),
             "PYTHONPATH": str(ROOT / "src"),
             "DVC_NO_ANALYTICS": "1",

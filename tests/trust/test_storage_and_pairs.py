@@ -1,6 +1,7 @@
 """Full disks and read-only folders at each stage, and each pair of commands at once."""
 
 import itertools
+import os
 import shutil
 import subprocess
 import sys
@@ -123,7 +124,7 @@ def test_a_run_made_again_is_entered_beside_trainings_of_the_same_recipe(worksho
     project, made = workshop.project("trained"), workshop.project("evaluated")
     (folder,) = (path.parent for path in made.glob("runs/*/record.json"))
     command = [sys.executable, "-c", ENTER, str(folder)]
-    environment = {"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin"}
+    environment = {"PYTHONPATH": str(ROOT / "src"), "PATH": os.environ["PATH"]}
     entering = [
         subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE)
         for _ in range(3)
