@@ -55,6 +55,7 @@ RUN --mount=type=bind,source=docker,target=/run/docker \
     --mount=type=tmpfs,target=/var/log \
     touch /var/log/begun && \
     /run/docker/apt.sh "$APT_SNAPSHOT" ca-certificates git make tini $APT_PYTHON && \
+    git config --system safe.directory /workspace && \
     { getent group $GID >/dev/null || echo "saigen:x:$GID:" >>/etc/group; } && \
     { getent passwd $UID >/dev/null || \
       echo "saigen:x:$UID:$GID::/tmp/home:/bin/bash" >>/etc/passwd; } && \
@@ -65,8 +66,7 @@ WORKDIR /workspace
 # LOGNAME: Python's getpass asks for a name, and an arbitrary UID has none in /etc/passwd
 ENV SAIGEN_ENVIRONMENT=container VARIANT=${VARIANT} PATH=/opt/saigen/bin:$PATH HOME=/tmp/home \
     LOGNAME=anybody \
-    PYTHONDONTWRITEBYTECODE=1 DVC_NO_ANALYTICS=1 DVC_SITE_CACHE_DIR=/tmp/dvc LANG=C.UTF-8 \
-    GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0=*
+    PYTHONDONTWRITEBYTECODE=1 DVC_NO_ANALYTICS=1 DVC_SITE_CACHE_DIR=/tmp/dvc LANG=C.UTF-8
 ARG COMMIT=unknown
 ARG LOCK_SHA256=unknown
 LABEL org.opencontainers.image.title=saigen \

@@ -1,14 +1,17 @@
 """What goes into an image is one thing for each variant: lock, base and build arguments agree."""
 
 import hashlib
+import json
 import os
 import re
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import Project
 
 ROOT = Path(__file__).parent.parent
@@ -212,3 +215,87 @@ def test_the_pip_conf_of_a_build_is_private_from_its_first_byte(
     build_inputs.write_private(tmp_path / "pip.conf", INDEX)
     assert [mode & 0o777 for mode in seen] == [0o600]
     assert (tmp_path / "pip.conf").read_text() == INDEX
+
+
+def told_by_run(project: Project, **environment: str) -> list[str]:
+    """The words that docker is given to run a command in the image."""
+    client = project.root / "tell"
+    client.write_text(TELL)
+    client.chmod(0o755)
+    if not (project.root / ".git").exists():
+        assert project.run("git", "init", "-q").returncode == 0
+    names = {"DOCKER": "./tell", "VARIANT": "cpu", **environment}
+    done = project.run("docker/image.sh", "run", "make", "train", env=names)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_container_has_no_network_limits_and_a_git_that_it_cannot_write(project: Project):
+    told = told_by_run(project)
+    following = dict(pairwise(told))
+    assert following["--network"] == "none"
+    assert following["--pids-limit"] == "4096"
+    assert re.fullmatch(r"\d+k", following["--memory"])
+    assert f"{project.root}/.git:/workspace/.git:ro" in told
+
+
+def test_what_a_container_may_do_is_widened_by_name(project: Project):
+    told = told_by_run(
+        project, SAIGEN_NETWORK="host", SAIGEN_PIDS="9", SAIGEN_MEMORY="1g", SAIGEN_GIT="rw"
+    )
+    following = dict(pairwise(told))
+    assert following["--network"] == "host"
+    assert following["--pids-limit"] == "9"
+    assert following["--memory"] == "1g"
+    assert f"{project.root}/.git:/workspace/.git:rw" in told
+
+
+def test_compose_starts_a_container_as_narrow_as_make_does():
+    service = yaml.safe_load((ROOT / "docker/compose.yaml").read_text())["services"]["train"]
+    assert service["network_mode"] == "${SAIGEN_NETWORK:-none}"
+    assert "../.git:/workspace/.git:${SAIGEN_GIT:-ro}" in service["volumes"]
+    assert {"pids_limit", "mem_limit"} <= service.keys()
+
+
+def test_a_pull_request_is_not_run_with_privileges():
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+    for job in jobs.values():
+        privileged = "privileged" in str(job["container"])
+        assert privileged == (job.get("if") == "github.event_name == 'push'")
+
+
+def test_an_image_with_a_secret_in_a_tracked_file_is_refused_by_line(project: Project):
+    client = project.root / "tell"
+    client.write_text(TELL)
+    client.chmod(0o755)
+    planted = project.root / "src/project/task.py"
+    planted.write_text(planted.read_text() + "KEY = '" + "ghp_" + "a1B2c3D4" * 5 + "'\n")
+    for command in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "x")):
+        who = ("-c", "user.name=x", "-c", "user.email=x@x")
+        assert project.run("git", *who, *command).returncode == 0
+    done = project.run("docker/image.sh", "build", env={"DOCKER": "./tell", "GIT_DIR": "/x"})
+    assert done.returncode == 2
+    line = len(planted.read_text().splitlines())
+    assert f"src/project/task.py:{line} (GitHub token)" in done.stderr
+    assert "a1B2c3D4" not in done.stderr
+
+
+def test_what_an_image_holds_is_listed_from_its_lock_and_packages(tmp_path):
+    command = [sys.executable, "docker/sbom.py", "cpu", f"sha256:{'1' * 64}", "2" * 40]
+    written = []
+    for folder in ("a", "b"):
+        subprocess.run(
+            [*command, str(tmp_path / folder)], cwd=ROOT, check=True, capture_output=True,
+            input=b"git 1:2.39.5-0+deb12u2 amd64\n",
+        )  # fmt: skip
+        written.append({path.name: path.read_text() for path in (tmp_path / folder).iterdir()})
+    assert written[0] == written[1]
+    sbom = json.loads(written[0]["sbom-cpu.cdx.json"])
+    packages = {part["name"]: part for part in sbom["components"]}
+    assert packages.keys() == lock("cpu").keys() | {"git"}
+    assert packages["git"]["purl"] == "pkg:deb/git@1%3A2.39.5-0%2Bdeb12u2?arch=amd64"
+    assert all(packages[name]["hashes"] for name in lock("cpu"))
+    provenance = json.loads(written[0]["provenance-cpu.json"])
+    assert provenance["subject"] == [{"name": "saigen:cpu", "digest": {"sha256": "1" * 64}}]
+    materials = provenance["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert {"uri": "git", "digest": {"gitCommit": "2" * 40}} in materials

@@ -20,7 +20,7 @@ from saigen.recipe.lock import (
     mend,
     version_differences,
 )
-from saigen.recipe.seal import NAME, Replaced, changed_files, wrong_sizes
+from saigen.recipe.seal import NAME, Replaced, changed_files
 from saigen.refusal import Refusal
 
 ROOT = Path(__file__).parent.parent
@@ -144,11 +144,25 @@ def test_a_torn_seal_is_looked_behind_not_believed(packages: Path, tmp_path: Pat
     assert changed_files(packages, tmp_path) != []
 
 
-def test_in_the_image_a_file_of_another_size_is_named(packages: Path) -> None:
-    assert wrong_sizes(packages) == []
-    (packages / "beta.py").write_text("b = 22\n")
-    found = wrong_sizes(packages)
-    assert lines(found) == ["beta 2.5: beta.py is not the file that was installed"]
+def test_in_the_image_a_file_of_the_same_size_is_named_and_the_seal_is_of_one_image(
+    packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix, home = tmp_path / "read-only", tmp_path / "home"
+    prefix.mkdir()
+    home.mkdir()
+    monkeypatch.setenv("SAIGEN_IMAGE_ID", "sha256:1")
+    assert changed_files(packages, prefix, home) == []
+    assert (home / NAME).is_file()
+    assert not (prefix / NAME).exists()
+    (packages / "beta.py").write_text("b = 3\n")
+    expected = ["beta 2.5: beta.py is not the file that was installed"]
+    assert lines(changed_files(packages, prefix, home)) == expected
+    install(packages, "beta", "2.5", {"beta.py": "b = 3\n"})
+    assert lines(changed_files(packages, prefix, home)) == [
+        "beta 2.5: another build of the same version"
+    ]
+    monkeypatch.setenv("SAIGEN_IMAGE_ID", "sha256:2")
+    assert changed_files(packages, prefix, home) == []
 
 
 def test_a_project_without_a_lock_is_refused_by_path_and_mend(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from saigen.recipe.seal import Replaced, changed_files, wrong_sizes
+from saigen.recipe.seal import Replaced, changed_files
 from saigen.refusal import Refusal
 
 _LOCKED = re.compile(r"^([a-z0-9][a-z0-9.-]*)==(\S+)", re.MULTILINE)
@@ -77,7 +77,8 @@ def drift(root: Path) -> Drift:
     if not lock.is_file():
         return Drift((f"there is no {lock.relative_to(root)} to compare it with (make lock)",))
     versions = version_differences(locked_versions(lock), installed_versions(packages))
-    files = wrong_sizes(packages) if _in_image() else changed_files(packages, Path(sys.prefix))
+    seals = Path.home() if _in_image() else None
+    files = changed_files(packages, Path(sys.prefix), seals)
     return Drift(tuple(versions), tuple(files))
 
 

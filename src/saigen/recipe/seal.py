@@ -6,7 +6,8 @@ Later looks only ask for sizes and times (8,000 files) and hash what changed. A 
 content moves a file's ctime, which no program can set back. Headers, stubs and a library's own
 tests are left out: nothing here loads them.
 
-In the image the content is held by the image's digest, so that only sizes are compared there.
+The image's files are looked at like any others. Its own folders may be read-only, so the seal of an
+image lies in the home of whoever runs it, and is the seal of that image alone.
 """
 
 import base64
@@ -43,14 +44,14 @@ class Replaced:
         return f"{self.distribution}: {self.path} {what}"
 
 
-def changed_files(packages: Path, prefix: Path) -> list[Replaced]:
+def changed_files(packages: Path, prefix: Path, seals: Path | None = None) -> list[Replaced]:
     """Each file, or distribution, that is no longer what was installed.
 
-    `packages` is site-packages, `prefix` the environment that keeps the seal. Takes seconds the
-    first time after an installation and some 50 ms afterwards.
+    `packages` is site-packages, `prefix` the environment, `seals` the folder that keeps its seal
+    where it cannot. Takes seconds the first time after an installation, some 50 ms afterwards.
     """
-    stamp = _stamp(prefix)
-    stats, sealed = _read(prefix / NAME, stamp)
+    stamp, seals = _stamp(prefix), seals or prefix
+    stats, sealed = _read(seals / NAME, stamp)
     moved = {name for name, stat in stats.items() if _stat(f"{packages}/{name}") != stat}
     if stats and not moved:
         return []
@@ -72,18 +73,8 @@ def changed_files(packages: Path, prefix: Path) -> list[Replaced]:
         files |= {file: _stat(f"{packages}/{file}") for file in (name, *(f for f, _, _ in listed))}
     if not found:
         with contextlib.suppress(OSError):  # what cannot be written is looked at in full each time
-            write_whole(prefix / NAME, json.dumps([stamp, files, records]).encode())
+            write_whole(seals / NAME, json.dumps([stamp, files, records]).encode())
     return found
-
-
-def wrong_sizes(packages: Path) -> list[Replaced]:
-    """Each file whose size is not the one in RECORD: the look inside the image."""
-    return [
-        _replaced(packages, record, file)
-        for record in packages.glob("*.dist-info/RECORD")
-        for file, _, size in _listed(record)
-        if _stat(f"{packages}/{file}")[0] != size
-    ]
 
 
 def _read(seal: Path, stamp: str) -> tuple[dict[str, Stat], dict[str, str]]:
@@ -96,9 +87,11 @@ def _read(seal: Path, stamp: str) -> tuple[dict[str, Stat], dict[str, str]]:
 
 
 def _stamp(prefix: Path) -> str:
-    """The mark of the installation: when `docker/install.sh` finished, and from what."""
-    mark = prefix / ".complete"
-    return f"{mark.read_text(encoding='utf-8')} {mark.stat().st_mtime_ns}" if mark.is_file() else ""
+    """The mark of the installation: when it was finished, from what, and in which image."""
+    mark, image = prefix / ".complete", os.environ.get("SAIGEN_IMAGE_ID", "")
+    if not mark.is_file():
+        return image
+    return f"{image} {mark.read_text(encoding='utf-8')} {mark.stat().st_mtime_ns}"
 
 
 def _stat(path: str) -> Stat:
