@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, copy_project
 
+from saigen.digest import digest_bytes
 from saigen.judgement.comparing.diff import diff
 from saigen.judgement.comparing.rendering import diff_html, diff_text
 from saigen.judgement.run import Run, open_run
@@ -138,7 +139,9 @@ def test_a_diff_over_100_000_steps_finds_the_step(made, tmp_path):
         (tmp_path / name).mkdir()
         if name == "b":
             rows["gradients"][parted:] += 1
-        (tmp_path / name / "trace.bin").write_bytes(head + trace_of(rows.copy()).tobytes())
+        content = head + trace_of(rows.copy()).tobytes()
+        (tmp_path / name / "trace.bin").write_bytes(content)
+        run.record["outcome"]["trace"] = {"sha256": digest_bytes(content), "steps": steps}
         (tmp_path / name / "record.json").write_text(json.dumps(run.record))
     command = ("diff", "--json", str(tmp_path / "a"), str(tmp_path / "b"))
     done = made.run(sys.executable, "-m", "saigen", *command)

@@ -376,7 +376,7 @@ def _verify(chosen: _Chosen) -> int:
     from saigen.judgement.proving.verify import verify
 
     found = verify(ROOT, chosen.overrides, _tell, full=chosen.full, only=chosen.only)
-    for run in publish(found, ROOT, whole=not chosen.only):
+    for run in publish(found, ROOT, whole=not chosen.only, say=_tell):
         _tell(f"written into the record of {run}")
     _answer(chosen, found, scorecard(found))
     return found.exit_code

@@ -35,9 +35,16 @@ from saigen.recipe.layer import (
 )
 from saigen.recipe.schema import Config
 from saigen.records import circumstances, kept, ledger, model_folder, runs, uncommitted
-from saigen.records.model_folder import WEIGHTS, ModelFolder, open_model, write_model
+from saigen.records.model_folder import (
+    WEIGHTS,
+    ModelFolder,
+    open_model,
+    refuse_other_model,
+    write_model,
+)
 from saigen.records.predictions import predictions_csv
 from saigen.records.record import (
+    is_proven_by,
     json_metrics,
     new_record,
     outcome_digest,
@@ -154,6 +161,7 @@ def _evaluated(
     folder: Path, root: Path, record: dict[str, Any], say: Callable[[str], None]
 ) -> tuple[dict[str, Any], ledger.Standing | None]:
     model = open_model(folder / "model")
+    refuse_other_model(model, record)
     chosen = typed(model.config, (), str(folder)).config
     lock.hold_to_lock(root, chosen.agreement.environment_drift)
     _set_switches(chosen)
@@ -236,11 +244,13 @@ def publish_model(folder: Path, root: Path) -> None:
 def publish_results(folder: Path, root: Path) -> None:
     """Copy to results/ what git and DVC keep of a run besides its model: a run folder, which
     every verb takes for a RUN in any clone. The whole folder changes at once; what else lies in it
-    (of `verify`) stays.
+    (of `verify`, about this very recipe) stays.
     """
     published, source = root / runs.RESULTS, folder / uncommitted.UNCOMMITTED
     names = ("record.json", "predictions.csv", "history.csv", "trace.bin")
-    others = shutil.ignore_patterns(*names, source.name, "metrics.json")
+    proof = (runs.VERIFICATION, runs.BADGE)
+    stale = () if is_proven_by(read_record(folder), published / runs.VERIFICATION) else proof
+    others = shutil.ignore_patterns(*names, source.name, "metrics.json", *stale)
     with locked(root / runs.RUNS / runs.LOCK), replacing(published) as new:
         if published.is_dir():
             shutil.copytree(published, new, symlinks=True, ignore=others, dirs_exist_ok=True)

@@ -11,11 +11,11 @@ from pydantic import Field
 from saigen import git_dvc
 from saigen.digest import digest_bytes, digest_file, digest_tree, digest_value
 from saigen.documents import Document, is_regular, one_line
-from saigen.files import locked
+from saigen.files import json_bytes, locked
 from saigen.records import ledger
 from saigen.records.kept import FOLDER
-from saigen.records.record import NAME, outcome_digest, read_record
-from saigen.records.runs import LOCK, RESULTS
+from saigen.records.record import NAME, is_proven_by, outcome_digest, read_record
+from saigen.records.runs import LOCK, RESULTS, VERIFICATION
 from saigen.refusal import Refusal
 
 _TIMES = ("started_at", "finished_at")  # of a run; no one alteration changes both
@@ -179,6 +179,20 @@ def _files(folder: Path, record: dict[str, Any], *, elsewhere: bool) -> Iterator
             yield Finding(where=str(path), what="missing")
         elif name == "trace.bin":
             yield f"{path}: not here; `dvc pull` brings it"
+    if elsewhere:
+        yield from _beside(folder, record)
+    elif record["complete"] and record["files"]:
+        for name in sorted(set(ledger.own_files(folder)) - record["files"].keys()):
+            yield Finding(where=str(folder / name), what="the record does not name it")
+
+
+def _beside(folder: Path, record: dict[str, Any]) -> Iterator[Finding]:
+    """What lies beside a published record and is said to be of its run."""
+    metrics, proof = (folder / name for name in ("metrics.json", VERIFICATION))
+    if metrics.is_file() and metrics.read_bytes() != json_bytes(record["outcome"]["metrics"]):
+        yield Finding(where=str(metrics), what="not the metrics of the record beside it")
+    if proof.is_file() and not is_proven_by(record, proof):
+        yield Finding(where=str(proof), what="of another recipe than the record beside it")
 
 
 def audit_text(found: Audit) -> str:

@@ -74,18 +74,14 @@ def ordinal(number: int) -> str:
 
 def complete(folder: Path, record: dict[str, Any], event: str = "finished") -> Standing:
     """Close a run, or enter what was proven of it since: the digest of every file below its folder
-    goes into its record, and the record's into the ledger.
+    goes into its record, once, and the record's into the ledger.
 
     The ledger line with the digest of the coming record is written first and the record, with
     its completion mark, last: whoever finds the mark finds the line. The record lies ready beside
     before the line is written, for `settle`.
     """
-    names = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
-    record["files"] = {
-        name: digest_file(path)
-        for name, path in names.items()
-        if name != RECORD and not any(part.startswith(".") for part in Path(name).parts)
-    }
+    if not (record["complete"] and record["files"]):  # what was altered since would be vouched for
+        record["files"] = {name: digest_file(folder / name) for name in own_files(folder)}
     record["complete"] = True
     refuse_unwritable(record)
     content = json_bytes(record)
@@ -95,6 +91,15 @@ def complete(folder: Path, record: dict[str, Any], event: str = "finished") -> S
         (folder / _READY).replace(folder / RECORD)
         sync_folder(folder)
     return standing
+
+
+def own_files(folder: Path) -> list[str]:
+    """The files of a run folder that its record names: all but itself and hidden ones."""
+    names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    hidden = (any(part.startswith(".") for part in name.parts) for name in names)
+    return [
+        str(n) for n, hides in zip(names, hidden, strict=True) if not hides and str(n) != RECORD
+    ]
 
 
 def settle(runs: Path) -> None:

@@ -14,14 +14,22 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from saigen.arrays import at_work, load_npy
-from saigen.digest import digest_file
+from saigen.digest import digest_file, digest_tree
 from saigen.documents import Document, RelativePath, Sha256, Tree, conform, read_document, regular
-from saigen.files import MANIFEST, refuse_unless_replaceable, replacing, write_json, write_whole
+from saigen.files import (
+    MANIFEST,
+    refuse_other_files,
+    refuse_unless_replaceable,
+    replacing,
+    write_json,
+    write_whole,
+)
+from saigen.recipe.layer import of_config
 from saigen.refusal import Refusal
 
 FOLDER = Path("model")  # of the project: the published one, output of the DVC stage `train`
 WEIGHTS = "weights.safetensors"
-CONFIG = "config.json"
+CONFIG, RECIPE = "config.json", "recipe.json"
 _FIX = "`dvc checkout --force model` brings it back, or `saigen restore RUN`"
 
 
@@ -34,7 +42,7 @@ class Manifest(Document):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if missing := {WEIGHTS, CONFIG} - self.files.keys():
+        if missing := {WEIGHTS, CONFIG, RECIPE} - self.files.keys():
             raise ValueError(f"no {sorted(missing)[0]} among its files")
         return self
 
@@ -74,7 +82,7 @@ def write_model(
     with replacing(path) as new:
         write_whole(new / WEIGHTS, weights_bytes(tensors))
         write_json(new / CONFIG, config)
-        write_json(new / "recipe.json", recipe)
+        write_json(new / RECIPE, recipe)
         for file in sorted(fitted.glob("*.npy")):
             write_whole(new / "fitted" / file.name, file.read_bytes())
         files = sorted(file for file in new.rglob("*") if file.is_file())
@@ -97,25 +105,53 @@ def open_model(path: Path) -> ModelFolder:
         expected="the manifest that training writes last",
         fix="run `make train`, or name a folder such as model/ or runs/ID/model",
     )
-    for name, digest in manifest["files"].items():
-        file = path / name
-        found = f"sha256 {digest_file(file)}" if regular(path, name) else "no such file"
-        if found != f"sha256 {digest}":
-            raise Refusal(
-                "a file of the model is not what was trained",
-                where=str(file),
-                expected=f"sha256 {digest}",
-                got=found,
-                fix=_FIX,
-            )
-    config = read_document(
-        path / CONFIG,
-        Tree,
-        name="config",
-        expected="the config that the model was trained under",
-        fix=_FIX,
+    what = "a file of the model is not what was trained"
+    refuse_other_files(path, manifest["files"], MANIFEST, what=what, fix=_FIX)
+    config, recipe = (
+        read_document(path / name, Tree, name=name, expected="what training wrote", fix=_FIX)
+        for name in (CONFIG, RECIPE)
     )
+    if part := _foreign_part(manifest, config, recipe):
+        raise Refusal(
+            "the parts of this model were not made by one run",
+            where=str(path / part),
+            expected=f"that of recipe {manifest['recipe'][:12]} ({path / MANIFEST})",
+            got="another recipe's",
+            fix=_FIX,
+        )
     arrays = [name for name in manifest["files"] if name.startswith("fitted/")]
     with at_work("what was fitted cannot be read", str(path / "fitted"), _FIX):
         fitted = {Path(name).stem: load_npy(path / name) for name in sorted(arrays)}
     return ModelFolder(path=path, manifest=manifest, config=config, fitted=fitted)
+
+
+def refuse_other_model(model: ModelFolder, record: Mapping[str, Any]) -> None:
+    """Raise Refusal unless a model folder is the one that a record tells of."""
+    told = record["recipe"]["digest"], (record["outcome"]["weights"] or {}).get("sha256")
+    found = model.manifest["recipe"], model.manifest["files"][WEIGHTS]
+    if found != told:
+        one, other = (f"recipe {r[:12]}, weights {str(w)[:12]}" for r, w in (told, found))
+        raise Refusal(
+            "the model in the folder of a run was made by another run",
+            where=str(model.path),
+            expected=f"{one}, as the record of {record['run']} says",
+            got=other,
+            fix=f"bring the run's folder from a backup, or make it again: `saigen rerun "
+            f"{record['run']}`",
+        )
+
+
+def _foreign_part(
+    manifest: Mapping[str, Any], config: dict[str, Any], recipe: Mapping[str, Any]
+) -> str | None:
+    """The first part of a model folder that the recipe of its manifest did not make."""
+    layers = recipe["layers"]
+    digests = {name: layer["digest"] for name, layer in layers.items()}
+    files: dict[str, str] = manifest["files"]
+    prepared: dict[str, str] = layers["data"]["prepared"]
+    if not manifest["recipe"] == recipe["digest"] == digest_tree(digests):
+        return RECIPE
+    if of_config(config).digest != digests["config"]:
+        return CONFIG
+    fitted = (name for name in {**files, **prepared} if name.startswith("fitted/"))
+    return next((name for name in fitted if files.get(name) != prepared.get(name)), None)

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from saigen.digest import digest_tree, digest_value
 from saigen.documents import (
+    DOCUMENT_BYTES,
     Count,
     Document,
     GitCommit,
@@ -28,6 +29,8 @@ from saigen.documents import (
     Tree,
     bounded,
     conform,
+    parse_json,
+    read_bytes,
     read_document,
     reason,
 )
@@ -308,6 +311,29 @@ def outcome_digest(outcome: dict[str, Any]) -> str | None:
     if None in parts.values():
         return None
     return digest_tree({name: digest_value(value) for name, value in parts.items()})
+
+
+def is_proven_by(record: dict[str, Any], verification: Path) -> bool:
+    """Whether a file that `verify` wrote is about the recipe of a record."""
+    try:
+        told = parse_json(read_bytes(verification, DOCUMENT_BYTES))
+        return repeats(record["recipe"]["layers"], told["layers"], told["config"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def repeats(
+    layers: Mapping[str, Any], digests: Mapping[str, str], config: Mapping[str, Any]
+) -> bool:
+    """Whether layers are those of a recipe with these digests and config; only the length may
+    differ.
+    """
+
+    def timeless(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {**values, "trainer": {**values["trainer"], "max_steps": None}}
+
+    same = all(layers[n]["digest"] == digest for n, digest in digests.items() if n != "config")
+    return same and timeless(layers["config"]["values"]) == timeless(config)
 
 
 def promises_bits(record: dict[str, Any]) -> bool:

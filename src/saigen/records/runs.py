@@ -13,6 +13,7 @@ from saigen.records.record import NAME, read_record
 from saigen.refusal import Refusal
 
 RUNS = Path("runs")
+VERIFICATION, BADGE = "verify.json", "verify.svg"  # beside the record in RESULTS
 RESULTS = Path("results")  # the folder of the run that was published, without its model
 LOCK = ".lock"  # of a run folder; that of runs/ itself is held for the ledger and results/
 _ID_DIGITS = 12

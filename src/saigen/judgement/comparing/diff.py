@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from saigen.digest import digest_file
 from saigen.documents import Document, regular
 from saigen.judgement.comparing import sources, tables
 from saigen.judgement.comparing.difference import Difference
@@ -72,6 +73,7 @@ class Diff(Document):
 def diff(a: Run, b: Run) -> Diff:
     """Compare two runs. Raises Refusal if one of them has no outcome."""
     for run in (a, b):
+        _refuse_altered(run)
         if run.outcome["digest"] is None:
             raise Refusal(
                 "a run without an outcome cannot be compared",
@@ -95,6 +97,21 @@ def diff(a: Run, b: Run) -> Diff:
         trace=parted,
         verdict=verdict(a, b, differences, parted),
     )
+
+
+def _refuse_altered(run: Run) -> None:
+    """Raise Refusal if a file that is compared is not the one that the record names."""
+    for name, part in (("trace.bin", "trace"), ("predictions.csv", "predictions")):
+        told, path = (run.outcome[part] or {}).get("sha256"), run.folder / name
+        if told and path.is_file() and (found := digest_file(path)) != told:
+            raise Refusal(
+                "a file of a run is not the one that its record names",
+                where=str(path),
+                expected=f"sha256 {told}",
+                got=f"sha256 {found}",
+                fix=f"bring it back from a backup or the remote (`dvc checkout`), or make the run "
+                f"again: `saigen rerun {run.name}`",
+            )
 
 
 def _side(run: Run) -> Side:

@@ -2,7 +2,7 @@
 
 import html
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -15,13 +15,9 @@ from saigen.files import locked, write_whole
 from saigen.git_dvc import dvc
 from saigen.judgement.proving.locate import Place
 from saigen.records.ledger import complete
-from saigen.records.record import NAME, read_record
-from saigen.records.runs import LOCK, RESULTS, RUNS, readable
+from saigen.records.record import NAME, read_record, repeats
+from saigen.records.runs import BADGE, LOCK, RESULTS, RUNS, VERIFICATION, readable
 from saigen.refusal import Refusal
-
-RESULT = RESULTS / "verify.json"
-BADGE = RESULTS / "verify.svg"
-
 
 # not made: the recipe does not promise it; not tried: it does, and the trial did not take place
 Result = Literal["held", "broken", "not tried", "not made", "fact"]
@@ -83,17 +79,22 @@ def scorecard(found: Verification) -> str:
     return "\n".join([*(one_line(claim) for claim in found.claims), "", found.words()])
 
 
-def publish(found: Verification, root: Path, *, whole: bool) -> list[str]:
+def publish(
+    found: Verification, root: Path, *, whole: bool, say: Callable[[str], None]
+) -> list[str]:
     """Write the claims into the record of every run of this very recipe and, where the `whole`
-    list was tried, results/verify.json and the badge.
+    list was tried and the published run is one of them, results/verify.json and the badge.
 
     Returns the names of those runs.
     """
     if whole:
         (root / RUNS).mkdir(exist_ok=True)
         with locked(root / RUNS / LOCK):
-            write_whole(root / RESULT, found.json_text().encode() + b"\n")
-            write_whole(root / BADGE, _badge(found).encode())
+            if _is_published(found, root):
+                write_whole(root / RESULTS / VERIFICATION, found.json_text().encode() + b"\n")
+                write_whole(root / RESULTS / BADGE, _badge(found).encode())
+            else:
+                say(f"{RESULTS}/ shows a run of another recipe, so its badge stays as it is")
     claims = {
         claim.name: {"result": claim.result, "says": claim.says, "why": claim.why,
                      "steps": found.steps, "at": found.finished_at, **claim.evidence}
@@ -101,7 +102,9 @@ def publish(found: Verification, root: Path, *, whole: bool) -> list[str]:
     }  # fmt: skip
     entered: list[str] = []
     for folder, seen in readable(root / RUNS):
-        if not seen["complete"] or not _is_of(seen["recipe"]["layers"], found):
+        if not seen["complete"] or not repeats(
+            seen["recipe"]["layers"], found.layers, found.config
+        ):
             continue
         with locked(folder / LOCK):
             record = read_record(folder)
@@ -125,14 +128,12 @@ def _shown_again(folder: Path, record: dict[str, Any], root: Path) -> bool:
     return False
 
 
-def _is_of(layers: Mapping[str, Any], found: Verification) -> bool:
-    """Whether these are the layers of the recipe that was tried; only the length may differ."""
-
-    def timeless(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {**values, "trainer": {**values["trainer"], "max_steps": None}}
-
-    same = all(layers[n]["digest"] == d for n, d in found.layers.items() if n != "config")
-    return same and timeless(layers["config"]["values"]) == timeless(found.config)
+def _is_published(found: Verification, root: Path) -> bool:
+    """Whether results/ shows a run of the recipe that was tried, or none at all."""
+    if not (root / RESULTS / NAME).is_file():
+        return True
+    layers = read_record(root / RESULTS / NAME)["recipe"]["layers"]
+    return repeats(layers, found.layers, found.config)
 
 
 def _badge(found: Verification) -> str:

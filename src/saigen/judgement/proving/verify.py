@@ -12,9 +12,13 @@ from saigen.judgement.proving.claims import Claim, Result, Verification
 from saigen.judgement.proving.locate import locate
 from saigen.judgement.proving.perturbations import Perturbation, perturbations
 from saigen.judgement.proving.workplace import end_all
-from saigen.judgement.run import Run
+from saigen.judgement.run import Run, open_run
+from saigen.recipe.composer.compose import CONF
+from saigen.recipe.composer.derive import derive
 from saigen.recipe.layer import LAYERS
 from saigen.records.circumstances import now
+from saigen.records.record import NAME, repeats
+from saigen.records.runs import RESULTS
 from saigen.refusal import Refusal
 
 Say = Callable[[str], None]
@@ -24,7 +28,11 @@ def verify(
     root: Path, overrides: Sequence[str], say: Say, *, full: bool, only: Sequence[str] = ()
 ) -> Verification:
     """Try every perturbation (or those of `only`). Raises Refusal if the project does not train."""
-    started = now()
+    started, published = now(), None if overrides else _published(root)
+    if published:
+        overrides = derive(published.full_config(), root.resolve() / CONF)
+        told = " ".join(overrides) or "no overrides"
+        say(f"verifying {published.name}, which {RESULTS}/ shows: {told}; KEY=VALUE verifies conf/")
     with tempfile.TemporaryDirectory(prefix="saigen-verify-") as scratch:
         attempts = Attempts(root.resolve(), Path(scratch), overrides, full=full)
         chosen = _chosen(perturbations(attempts.composition.config), only)
@@ -38,6 +46,9 @@ def verify(
                 got=baseline.said.strip()[-600:],
                 fix="mend what it says, then verify again",
             )
+
+        if published and (other := _other_layers(published, baseline.run)):
+            say(f"not the recipe of {published.name} any more: {', '.join(other)} changed since")
 
         def judged(perturbation: Perturbation) -> Claim:
             claim = _judge(attempts, baseline, perturbation)
@@ -66,6 +77,22 @@ def verify(
             config=baseline.run.config,
             claims=claims,
         )
+
+
+def _published(root: Path) -> Run | None:
+    """The run that results/ shows; None if it shows none."""
+    shown = root / RESULTS
+    return open_run(str(shown), root) if (shown / NAME).is_file() else None
+
+
+def _other_layers(published: Run, tried: Run) -> list[str]:
+    """The layers in which what was tried is not the published run, whatever its length."""
+    digests = {name: tried.layer(name)["digest"] for name in LAYERS}
+    if repeats(published.record["recipe"]["layers"], digests, tried.config):
+        return []
+    return [n for n in LAYERS if n != "config" and published.layer(n)["digest"] != digests[n]] or [
+        "config"
+    ]
 
 
 def _judge(attempts: Attempts, baseline: Attempt, perturbation: Perturbation) -> Claim:
