@@ -107,8 +107,10 @@ def _no_key(event: Any) -> str:
     plain = event.implicit[0] and event.tag is None
     tag = _RESOLVER.resolve(yaml.ScalarNode, event.value, (True, False)) if plain else ""
     kind = tag.rpartition(":")[2]
-    if kind in ("int", "float", "bool", "null", "timestamp") or _EXPONENT.fullmatch(event.value):
-        said = "number" if kind in ("int", "float", "") else kind
+    if plain and _EXPONENT.fullmatch(event.value):
+        kind = "float"
+    if kind in ("int", "float", "bool", "null", "timestamp"):
+        said = "number" if kind in ("int", "float") else kind
         return f"the key {event.value[:40]!r}, which YAML reads as a {said}: put it in quotes"
     return "" if event.value else "an empty key"
 

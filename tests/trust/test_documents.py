@@ -6,6 +6,7 @@ import hashlib
 import json
 
 import pytest
+import yaml
 from conftest import copy_project
 
 from trust.alterations import altered, broken
@@ -116,4 +117,59 @@ def test_a_model_folder_that_was_altered_predicts_or_is_refused(place, every, fi
             found += [f"{name}, {title}: {fault}" for fault in verbs(0)]
         path.write_bytes(whole)
         manifest.write_bytes(kept)
+    assert not found, told(found)
+
+
+@quick_and_whole
+def test_prepared_data_that_was_altered_is_an_answer_or_a_refusal(place, every, first):
+    path = place.mine.root / "prepared/manifest.json"
+    cases = altered(json.loads(path.read_bytes()), every=every * 3, first=first)
+
+    def verbs(number):
+        yield from place.faults(["evaluate"], writes="mine/prepared")
+
+    found = tried(path, cases, verbs)
+    assert not found, told(found)
+
+
+@quick_and_whole
+def test_a_line_of_the_ledger_that_was_altered_is_an_answer_or_a_refusal(place, every, first):
+    path = place.theirs.root / "runs/ledger.jsonl"
+    cases = altered(json.loads(path.read_bytes()), every=max(1, every // 6), first=first)
+
+    def verbs(number):
+        for argv in (["runs"], ["audit"], ["show"])[number % 3 :][:1]:
+            yield from place.faults(argv, cwd=place.theirs.root)
+
+    found = tried(path, ((name, content + b"\n") for name, content in cases), verbs)
+    assert not found, told(found)
+
+
+@quick_and_whole
+def test_a_provenance_that_was_altered_is_an_answer_or_a_refusal(place, every, first):
+    path = place.mine.root / "data/provenance.json"
+    cases = altered(json.loads(path.read_bytes()), every=every // 2, first=first)
+
+    def verbs(number):
+        yield from place.faults(["data"])
+
+    found = tried(path, cases, verbs)
+    assert not found, told(found)
+
+
+@quick_and_whole
+def test_a_params_file_that_was_altered_is_a_refusal(place, every, first):
+    path = place.mine.root / "params.yaml"
+    place.mine.saigen("compose", "--write")
+    whole = path.read_bytes()
+    values = yaml.safe_load(whole)
+    cases = list(altered(values, every=every * 2, first=first))  # JSON is YAML
+    cases += [(f"torn at {at}", whole[:at]) for at in range(first, len(whole), every * 100)]
+
+    def verbs(number):
+        argv = (["train", "--stage"], ["compose", "--stage"])[number % 2]
+        yield from place.faults(argv, writes="mine/params.yaml")
+
+    found = tried(path, cases, verbs)
+    path.unlink()
     assert not found, told(found)
