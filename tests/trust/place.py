@@ -12,7 +12,7 @@ from lab import Attempt
 PATIENCE = 120  # s: a hang, on any machine under any load
 MEMORY = 3 << 30  # bytes that a verb may take beyond what a warm interpreter has
 OUTPUT = 4 << 20  # bytes that a verb may print
-CODES = {0, 1, 2}
+CODES = {0, 1, 2, 3}
 _COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
