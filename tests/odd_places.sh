@@ -28,7 +28,8 @@ user() { # another user: a home that is new, a clone of its own, and of root's r
     chown -R "$user" "$scratch/clone"
     (cd "$scratch/clone" && setpriv --reuid "$user" --regid "$user" --clear-groups \
         --inh-caps +dac_read_search --ambient-caps +dac_read_search \
-        env -i HOME="$scratch/home" PATH=/usr/bin:/bin "$root/.venv/bin/python" "${quick[@]}")
+        env -i HOME="$scratch/home" PATH=/usr/bin:/bin PYTHONPATH="$scratch/clone/src" \
+        "$root/.venv/bin/python" "${quick[@]}")
 }
 
 home() { # no HOME, no language, no terminal, others' rights on nothing
