@@ -277,7 +277,7 @@ def test_a_record_whose_entering_was_interrupted_is_put_in_place_by_the_audit(ru
     """A process was killed when the ledger had its line and the record did not yet stand there."""
     folder, record = readable(runs)[-1]
     before = (folder / "record.json").read_bytes()
-    record["claims"]["kill"] = {"result": "held"}
+    record["circumstances"]["finished_at"] = record["circumstances"]["started_at"]
     content = json_bytes(record)
     ready = folder / ".record.entered"
     ready.write_bytes(content)

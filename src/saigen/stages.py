@@ -154,6 +154,8 @@ def evaluate(
                 got="another process holds its lock",
                 fix="wait for that process; it evaluates the run when it is trained",
             )
+        with locked(folder.parent / runs.LOCK):
+            ledger.settle(folder.parent)  # it may be entered, with its record ready beside
         return _evaluated(folder, root, read_record(folder), say)
 
 

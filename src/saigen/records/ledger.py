@@ -104,7 +104,7 @@ def own_files(folder: Path) -> list[str]:
 
 def settle(runs: Path) -> None:
     """Put in place each record that was entered, by a process that was killed before it had done
-    so. To be called under the lock of runs/.
+    so. To be called under the lock of runs/. Raises Refusal on a broken chain.
     """
     ready = list(runs.glob(f"*/{_READY}"))
     newest = {line["run"]: line.get("record") for line in entries(runs)} if ready else {}
