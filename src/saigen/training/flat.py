@@ -5,7 +5,7 @@ the tree, the fingerprint, clipping, a copy) becomes one operation instead of on
 fused AdamW step on the digits MLP takes 33 us instead of 44 (`bench/flat.py`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -52,8 +52,7 @@ class FlatModel:
         """
         self.model = model
         _refuse_unfit(model)
-        own = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        device = _one_device(own, live(model))
+        own, device = trainable(model), _one_device(model)
         number = dict.fromkeys(map(id, own.values()), NO_GROUP)
         number |= {id(p): index for index, group in enumerate(groups) for p in group}
         self._buffers = buffers_to_reduce(model) if microbatches > 1 else []
@@ -182,23 +181,36 @@ def _refuse_unfit(model: nn.Module) -> None:
         if start < stop and one != two:
             raise Refusal(
                 "two tensors of the model share memory without being one",
-                where=f"model, {name!r} and {other!r}",
+                where=f"model, {min(name, other)!r} and {max(name, other)!r}",
                 expected="one Parameter or buffer in both places, or memory of their own",
                 got="different tensors over the same memory, which would be torn apart",
                 fix="assign the Parameter itself (`self.out.weight = self.embed.weight`), or clone",
             )
 
 
-def _one_device(own: Mapping[str, Tensor], every: Mapping[str, Tensor | None]) -> torch.device:
-    devices = {tensor.device for tensor in every.values() if tensor is not None}
-    if len(devices) == 1 and own:
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are trained, by name, in the model's order."""
+    if own := {name: p for name, p in model.named_parameters() if p.requires_grad}:
+        return own
+    raise Refusal(
+        "the model has nothing to train",
+        where="model",
+        expected="at least one trainable parameter",
+        got=f"{len(list(model.parameters()))} parameters, all of them frozen",
+        fix="unfreeze something",
+    )
+
+
+def _one_device(model: nn.Module) -> torch.device:
+    devices = {tensor.device for tensor in live(model).values() if tensor is not None}
+    if len(devices) == 1:
         return devices.pop()
     raise Refusal(
-        "the model's weights are not on one device" if own else "the model has nothing to train",
+        "the model's weights are not on one device",
         where="model",
-        expected="at least one trainable parameter, everything on one device",
-        got=", ".join(sorted(map(str, devices))) if own else "no trainable parameter",
-        fix="move the whole model to one device; unfreeze something",
+        expected="all parameters and buffers on one device",
+        got=", ".join(sorted(map(str, devices))),
+        fix="move the whole model to one device",
     )
 
 

@@ -28,7 +28,7 @@ from saigen.training.history import History
 from saigen.training.interruption import InterruptedAtCheckpoint, wish_noted
 from saigen.training.leaks import GlobalsWatch
 from saigen.training.loading import Loader, Place, to_device
-from saigen.training.model_state import exported, materialize, weights_bytes
+from saigen.training.model_state import exported, materialize, placed, weights_bytes
 from saigen.training.nondeterminism import explain
 from saigen.training.optimizer import Rates, failed_step, lay_flat
 from saigen.training.order import Order
@@ -86,7 +86,7 @@ def train(
         total_steps = min(total_steps, trainer.max_steps)
 
     # -- The model, from the `init` stream ------------------------------------------------------
-    model = build_model(config, streams).to(device)
+    model = placed(build_model(config, streams), device)
     materialize(model, lambda: validation.outputs(model), streams)
     flat, optimizer, held = lay_flat(model, config, world=group.world)
     initial_weights = _digest(model)

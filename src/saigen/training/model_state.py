@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from saigen.refusal import Refusal
-from saigen.training.codec import Decoder, Encoder
+from saigen.training.codec import Decoder, Encoder, refuse_unfit
 from saigen.training.evaluation import evaluating
 from saigen.training.streams import Streams
 
@@ -56,7 +56,8 @@ def exported(model: nn.Module) -> dict[str, Tensor]:
     for name, value in model.state_dict(keep_vars=True).items():
         if isinstance(value, Tensor) and not name.endswith(_EXTRA):
             if seen.setdefault(id(value), name) == name:
-                named[name] = value.detach()
+                real = value.dtype == torch.complex128  # for which safetensors has no word
+                named[name] = torch.view_as_real(value.detach()) if real else value.detach()
             continue
         encoder = Encoder({})
         form = json.dumps(encoder.encode(value, name)).encode()
@@ -83,10 +84,7 @@ def load_exported(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             form = json.loads(bytes(tensors[name].numpy()))
             state[name] = Decoder(parts, {}, torch.device("cpu")).decode(form)
             continue
-        state[name] = tensors[kept]
-        lazy = nn.parameter.is_lazy(value)
-        if not lazy and not isinstance(value, nn.Parameter) and value.shape != state[name].shape:
-            value.data = torch.empty_like(state[name], device=value.device)
+        state[name] = _as_in(value, tensors[kept])
     if hasattr(fresh, "_metadata"):  # versions, by which modules know their own state
         state = _with_metadata(state, fresh._metadata)
     try:
@@ -101,12 +99,32 @@ def load_exported(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         ) from error
 
 
+def _as_in(value: Tensor, saved: Tensor) -> Tensor:
+    """A saved tensor in the form of the one it is copied into, which gets room for it."""
+    if value.dtype == torch.complex128:
+        saved = torch.view_as_complex(saved)
+    if nn.parameter.is_lazy(value):
+        return saved
+    resized = not isinstance(value, nn.Parameter) and value.shape != saved.shape
+    if resized or 0 in value.stride():  # of an expanded tensor, many places are one
+        value.data = torch.empty_like(saved, device=value.device)
+    return saved
+
+
 def _with_metadata(state: dict[str, Any], metadata: Any) -> Any:
     from collections import OrderedDict
 
     ordered: Any = OrderedDict(state)
     ordered._metadata = metadata
     return ordered
+
+
+def placed(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model on a device. Raises Refusal if a part of it has no memory."""
+    for name, tensor in live(model).items():
+        if tensor is not None and tensor.is_meta:
+            refuse_unfit(f"model, {name!r}", tensor)
+    return model.to(device)
 
 
 def materialize(model: nn.Module, forward: Callable[[], object], streams: Streams) -> None:

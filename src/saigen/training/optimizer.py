@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from saigen.recipe.callables.callees import instantiate
 from saigen.recipe.schema import Call, Config
 from saigen.refusal import Failure, Refusal
-from saigen.training.flat import FlatModel
+from saigen.training.flat import FlatModel, trainable
 from saigen.training.layout import LINE
 from saigen.training.stepping import hooked
 
@@ -33,7 +33,7 @@ def lay_flat(
     """
     one_tensor, groups = config.trainer.parameter_layout == "flat", []
     if one_tensor:
-        seen = build_optimizer(config.optimizer, _trainable(model))
+        seen = build_optimizer(config.optimizer, list(trainable(model).values()))
         refuse_unless_elementwise(seen)
         groups = [group["params"] for group in seen.param_groups]
     flat = FlatModel(
@@ -48,10 +48,6 @@ def lay_flat(
     if one_tensor:
         return flat, _flatten(seen, flat, held), held
     return flat, build_optimizer(config.optimizer, list(held.values())), held
-
-
-def _trainable(model: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def build_optimizer(call: Call, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
