@@ -11,6 +11,7 @@ PARTS = 3  # saigen: constant, because attention takes queries, keys and values
 class Transformer(nn.Module):
     """Tokens and learned positions, `blocks` times attention and a two-layer network, scores.
 
+    A token's score is the likeness of what was found to its embedding: one matrix, used twice.
     B texts of T characters in W features and H heads. Attention is written out: this is the path
     that has deterministic kernels on every device, and at T = 8 no other is faster.
     """
@@ -38,10 +39,14 @@ class Transformer(nn.Module):
         )
         self.norm = nn.LayerNorm(width, norm_epsilon)
         self.scores = nn.Linear(width, tokens)
+        # one Parameter (Press and Wolf, 2017): small, as a linear layer's, and scaled when read
+        self.tokens.weight.data.div_(math.sqrt(width))
+        self.scores.weight = self.tokens.weight
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """(B, T) int64 -> (B, T, tokens)."""
-        features = self.dropout(self.tokens(inputs) + self.positions.weight)
+        read = self.tokens(inputs) * math.sqrt(self.tokens.embedding_dim)
+        features = self.dropout(read + self.positions.weight)
         scores: torch.Tensor = self.scores(self.norm(self.blocks(features)))
         return scores
 
