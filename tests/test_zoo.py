@@ -186,7 +186,7 @@ class Zoo:
 
     def walk(self, *overrides: str) -> Path:
         """Go the whole road; returns the run folder."""
-        code, text = self.train(*overrides, ZOO_KILLED_IN_STEP=str(self.forwards(overrides)))
+        code, text = self.train(*overrides, ZOO_KILLED_IN=str(self.passes(overrides)))
         assert code == -signal.SIGKILL, text
         code, text = self.train(*overrides)
         assert code == 0, text
@@ -208,7 +208,7 @@ class Zoo:
         assert digest_file(restored) == whole["outcome"]["weights"]["sha256"]
         return Path(shutil.move(folder, self.root / f"whole-{self.count}"))
 
-    def forwards(self, overrides: tuple[str, ...]) -> int:
+    def passes(self, overrides: tuple[str, ...]) -> int:
         return KILLED_IN * (4 if QUARTERS in overrides else 1)
 
     def refused(self, *overrides: str) -> str:

@@ -17,6 +17,7 @@ from saigen.training.contract import Task, check_loss
 from saigen.training.evaluation import Evaluation
 from saigen.training.loading import Batch
 from saigen.training.nondeterminism import explain
+from saigen.training.state import export_model, import_model
 from saigen.training.streams import Streams
 
 
@@ -29,14 +30,14 @@ def sanity_check(
 ) -> tuple[dict[str, float], list[str]]:
     """The metrics of the untrained model, and what should be said of this task and model.
 
-    On a copy of the model; one that cannot be copied gets its buffers back. No stream of training
+    On a copy of the model; one that cannot be copied gets its state back. No stream of training
     is touched. Raises Refusal where a contract is broken.
     """
-    task, buffers = validation.task, {n: buffer.clone() for n, buffer in model.named_buffers()}
+    task, kept = validation.task, None
     try:
         tried = copy.deepcopy(model)
     except Exception:
-        tried = model
+        tried, kept = model, copy.deepcopy(export_model(model))
 
     def loss_of(rows: Batch) -> Any:
         streams.set_globals("evaluation")
@@ -51,10 +52,8 @@ def sanity_check(
     said = _mean(loss_of, batch, task)
     _, metrics = validation.measure(tried)
     said += validation.warnings(tried)
-    with torch.no_grad():
-        for name, buffer in model.named_buffers():
-            if tried is model and name in buffers and buffer.shape == buffers[name].shape:
-                buffer.copy_(buffers[name])
+    if kept is not None:
+        import_model(model, *kept)
     return metrics, said
 
 
