@@ -171,7 +171,9 @@ def refuse_other_files(
         path, expected = folder / name, f"no file that {folder / manifest} does not name"
         if name in files:
             expected = f"sha256 {files[name]} ({folder / manifest})"
-        got = f"sha256 {digest_file(path)}" if is_regular(path) else "no such regular file"
+        got = f"sha256 {digest_file(path)}" if is_regular(path) else "no such file"
+        if got == "no such file" and os.path.lexists(path):
+            got = "a link, a pipe, a device or a folder"
         if name not in files or got != f"sha256 {files[name]}":
             raise Refusal(what, where=str(path), expected=expected, got=got, fix=fix)
 

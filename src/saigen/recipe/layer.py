@@ -72,7 +72,9 @@ def of_config(values: Mapping[str, Any]) -> Layer:
     kept = copy.deepcopy(dict(values))
     for key in CIRCUMSTANCES:
         parent, _, last = key.rpartition(".")
-        (value_at(kept, parent) if parent else kept).pop(last)
+        holder = value_at(kept, parent) if parent else kept
+        if isinstance(holder, dict):  # a config of somebody else's may have anything there
+            holder.pop(last, None)
     return Layer("config", {"values": kept})
 
 

@@ -25,6 +25,7 @@ from saigen.files import (
     write_whole,
 )
 from saigen.recipe.layer import of_config
+from saigen.records.record import Recipe
 from saigen.refusal import Refusal
 
 FOLDER = Path("model")  # of the project: the published one, output of the DVC stage `train`
@@ -108,8 +109,8 @@ def open_model(path: Path) -> ModelFolder:
     what = "a file of the model is not what was trained"
     refuse_other_files(path, manifest["files"], MANIFEST, what=what, fix=_FIX)
     config, recipe = (
-        read_document(path / name, Tree, name=name, expected="what training wrote", fix=_FIX)
-        for name in (CONFIG, RECIPE)
+        read_document(path / name, kind, name=name, expected="what training wrote", fix=_FIX)
+        for name, kind in ((CONFIG, Tree), (RECIPE, Recipe))
     )
     if part := _foreign_part(manifest, config, recipe):
         raise Refusal(
