@@ -1,6 +1,7 @@
 """A training reads arrays that were prepared from its own data, config and preparation code."""
 
 import json
+import os
 import shutil
 import sys
 
@@ -147,6 +148,26 @@ def assert_diff_names_epsilon(project) -> None:
     done = project.run(sys.executable, "-m", "saigen", "diff", "last~1", "last")
     print(done.stdout)
     assert "prepare.preparation.epsilon" in done.stdout.partition("verdict")[2]
+
+
+def test_a_large_file_is_hashed_again_only_after_a_change(tmp_path, monkeypatch):
+    from saigen import digest_cache
+    from saigen.digest import digest_bytes
+
+    path, read = tmp_path / "large.csv", []
+    monkeypatch.setattr(digest_cache, "LARGE_BYTES", 4)
+    monkeypatch.setattr(digest_cache, "_SETTLED_SECONDS", -1)  # as if it had lain there for long
+    hashed = digest_cache.digest_file
+    monkeypatch.setattr(digest_cache, "digest_file", lambda p: read.append(p) or hashed(p))
+    for content, times in ((b"a,b,c", 1), (b"a,b,d", 2)):
+        path.write_bytes(content)
+        before = path.stat().st_ctime_ns
+        while path.stat().st_ctime_ns == before:  # the next tick of the file system's clock
+            os.utime(path, (1, 1))  # the time of the change stands in the ctime all the same
+        for _ in range(3):
+            found = digest_cache.digest_unless_seen(path, tmp_path)
+            assert found == digest_bytes(content)
+        assert len(read) == times
 
 
 def test_the_imports_of_a_module_are_read_from_its_text(tmp_path):

@@ -167,6 +167,7 @@ def _compose(chosen: _Chosen) -> None:
 
 
 def _data(chosen: _Chosen) -> None:  # noqa: ARG001
+    from saigen.digest import digest_file
     from saigen.recipe.composer.compose import compose
     from saigen.training.preparation import check_snapshot
 
@@ -175,7 +176,7 @@ def _data(chosen: _Chosen) -> None:  # noqa: ARG001
         from saigen.judgement.remaking.remotes import pull
 
         pull(ROOT, "data.dvc", "the snapshot could not be brought")
-    told = check_snapshot(data, ROOT)
+    told = check_snapshot(data, ROOT, digest_file)
     print(f"{data.snapshot}: {told['rows']} rows, sha256 {told['sha256'][:12]}, as it was taken")
 
 

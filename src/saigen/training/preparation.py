@@ -6,7 +6,7 @@ No torch here: preparing data should start at once.
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -75,8 +75,8 @@ def split_of(record_id: str, salt: str, fractions: Fractions) -> str:
     return "validation" if place < fractions.train + fractions.validation else "evaluation"
 
 
-def check_snapshot(data: Data, root: Path) -> dict[str, Any]:
-    """Compare the snapshot with its provenance; returns the provenance.
+def check_snapshot(data: Data, root: Path, digest: Callable[[Path], str]) -> dict[str, Any]:
+    """Compare the snapshot, by a `digest` of it, with its provenance; returns the provenance.
 
     Raises Refusal if either file is missing or a byte of the snapshot is not as it was taken.
     """
@@ -98,7 +98,7 @@ def check_snapshot(data: Data, root: Path) -> dict[str, Any]:
         fix="`git checkout data.dvc && dvc checkout --force data.dvc` brings it back; "
         "src/project/snapshot.py shows how one is written",
     )
-    found = digest_file(snapshot)
+    found = digest(snapshot)
     if found != told["sha256"]:
         raise Refusal(
             "the snapshot is not the one that was taken",
@@ -118,7 +118,7 @@ def prepare(
 
     Raises Refusal if the snapshot is not as it was taken, or the arrays do not fit together.
     """
-    provenance = check_snapshot(data, root)
+    provenance = check_snapshot(data, root, digest_file)
     table = preparation.read(root / data.snapshot)
     refuse_ids(table, data.snapshot)
     splits = _split(table, config)

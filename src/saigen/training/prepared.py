@@ -8,6 +8,7 @@ that a preparation reads, and the source that it imports. `prepared/`, the outpu
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -16,6 +17,7 @@ from pydantic import Field, model_validator
 
 from saigen.arrays import at_work, load_npy
 from saigen.digest import digest_file, digest_tree, digest_value
+from saigen.digest_cache import digest_unless_seen
 from saigen.documents import (
     DOCUMENT_BYTES,
     Document,
@@ -114,9 +116,9 @@ def sources_of(config: Prepare, root: Path) -> dict[str, str]:
 
 def made_from(config: Config, root: Path) -> dict[str, Any]:
     """All that a variant is made from, the snapshot checked; its digest is the variant's key."""
-    data = config.data
+    data, seen = config.data, partial(digest_unless_seen, root=root)
     return {
-        "snapshot": preparation.check_snapshot(data, root)["sha256"],
+        "snapshot": preparation.check_snapshot(data, root, seen)["sha256"],
         "data": {name: getattr(data, name) for name in ("name", "snapshot", "provenance")},
         "prepare": config.prepare.model_dump(mode="json"),
         "code": sources_of(config.prepare, root),
