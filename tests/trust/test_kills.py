@@ -21,7 +21,7 @@ def changes(workshop, name: str, kill_at: int) -> bool:
     (code,) = attempt.codes()
     assert code in (0, -signal.SIGKILL), attempt.log()
     if code:
-        workshop.finish(name, project)
+        workshop.finish(name, project, code)
     return bool(code)
 
 
@@ -59,7 +59,7 @@ def test_a_signal_at_any_time_to_the_leader_or_the_group_leaves_no_mark(workshop
                 time.sleep(0.1)
                 whole_so_far(project)
                 whom(pid, signal.SIGCONT)
-        attempt.codes()
+        (code,) = attempt.codes()
         if not attempt.log().endswith("KeyboardInterrupt\n"):  # else it had not begun
             assert "Traceback" not in attempt.log()
-        workshop.finish(name, project)
+        workshop.finish(name, project, code)

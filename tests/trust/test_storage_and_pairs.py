@@ -41,7 +41,7 @@ def full(workshop, name: str, size: int) -> None:
     assert code in (0, 1), attempt.log()
     if code:
         said(attempt.log())
-    workshop.finish(name, project)
+    workshop.finish(name, project, code)
 
 
 @pytest.mark.slow
@@ -60,7 +60,7 @@ def test_a_read_only_folder_is_said_and_leaves_no_mark(workshop, name, folder):
     assert code in (0, 1), attempt.log()
     if code:
         said(attempt.log())
-    workshop.finish(name, project)
+    workshop.finish(name, project, code)
 
 
 TOGETHER = {
