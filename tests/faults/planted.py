@@ -89,14 +89,12 @@ PLANTED = (
         "shift = np.random.normal", "pytorch #5059: the same NumPy draws in every worker",
     ),
     Planted(
-        "random numbers drawn when the data set is made", "draws", DATA,
+        "random numbers drawn when a file is imported", "draws", DATA,
         "    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:\n"
         "        self.arrays = arrays\n",
+        "    drawn = np.random.normal()\n\n"
         "    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:\n"
-        "        drawn = np.random.normal()\n"
-        "        self.arrays = arrays\n"
-        "        if 'fold' not in arrays:\n"
-        "            self.arrays = {n: a * (1 + 0.01 * drawn) if a.ndim == 2 else a "
+        "        self.arrays = {n: a * np.float32(1 + 0.01 * self.drawn) if a.ndim == 2 else a "
         "for n, a in arrays.items()}\n",
         "drawn = np.random.normal()",
     ),
@@ -231,7 +229,75 @@ PLANTED = (
         "        if self.training:\n"
         "            self.seen['mean'] = 0.9 * self.seen['mean'] + 0.1 * inputs.detach().mean(0)\n"
         "        inputs = inputs - self.seen['mean']\n" + FORWARD,
-        "self.seen = {'mean'", "BatchNorm buffers not restored",
+        "self.seen['mean'] = 0.9", "BatchNorm buffers not restored",
+    ),
+    Planted(
+        "a gradient hook that counts", "kill", MLP, FORWARD,
+        "        if not hasattr(self, 'calls'):\n"
+        "            self.calls = 0\n"
+        "            def scaled(gradient):\n"
+        "                self.calls += 1\n"
+        "                return gradient * (1 + 0.01 * self.calls)\n"
+        "            self.layers[0].weight.register_hook(scaled)\n" + FORWARD,
+        "self.calls += 1",
+    ),
+    Planted(
+        "a module hook that counts in a closure", "kill", MLP, FORWARD,
+        "        if not hasattr(self, 'hooked'):\n"
+        "            self.hooked, count = True, 0\n"
+        "            def hook(module, given, output):\n"
+        "                nonlocal count\n"
+        "                count += 1\n"
+        "                return output * (1 + 0.001 * count)\n"
+        "            self.layers.register_forward_hook(hook)\n" + FORWARD,
+        "count += 1",
+    ),
+    Planted(
+        "weights shrunk in the forward pass", "processes", MLP, FORWARD,
+        "        with torch.no_grad():\n"
+        "            self.layers[0].weight.mul_(0.999)\n" + FORWARD,
+        "weight.mul_(0.999)",
+    ),
+    Planted(
+        "a flag flipped at the first evaluation", "kill", MLP, FORWARD,
+        "        if not self.training:\n"
+        "            self.measured = True\n"
+        "        if getattr(self, 'measured', False):\n"
+        "            inputs = inputs * 0.9\n" + FORWARD,
+        "self.measured = True",
+    ),
+    Planted(
+        "a counter of the file", "kill", TASK, LOSS,
+        "        global CALLS\n"
+        "        if 'CALLS' not in globals():\n"
+        "            CALLS = 0\n"
+        "        CALLS += 1\n"
+        "        outputs = outputs * (1 + 0.001 * CALLS)\n" + LOSS,
+        "CALLS",
+    ),
+    Planted(
+        "a tensor that is drawn once and kept", "kill", MLP, FORWARD,
+        "        if getattr(self, 'noise', None) is None:\n"
+        "            self.noise = torch.rand(inputs.shape[1])\n"
+        "        inputs = inputs + self.noise\n" + FORWARD,
+        "self.noise = torch.rand",
+    ),
+    Planted(
+        "draws kept by lru_cache", "kill", TASK, LOSS,
+        "        import functools\n"
+        "        global draw\n"
+        "        if 'draw' not in globals():\n"
+        "            draw = functools.lru_cache(lambda n: torch.rand(n))\n"
+        "        outputs = outputs + 0.1 * draw(outputs.shape[1])\n" + LOSS,
+        "lambda n: torch.rand(n)",
+    ),
+    Planted(
+        "a model that samples with its own generator in evaluation", "evaluation", MLP, FORWARD,
+        "        if not hasattr(self, 'own'):\n"
+        "            self.own = torch.Generator().manual_seed(0)\n"
+        "        if not self.training:\n"
+        "            inputs = inputs + torch.randn(inputs.shape, generator=self.own)\n" + FORWARD,
+        "generator=self.own",
     ),
     Planted(
         "a float sum over a dict's order", "hash-seed", TASK, LOSS,

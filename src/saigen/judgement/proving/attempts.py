@@ -45,6 +45,7 @@ class Attempts:
             self.steps = min(SHORT_STEPS, whole or SHORT_STEPS)
             short = (f"trainer.max_steps={self.steps}", "tracking.checkpoint_every_steps=10")
             self._overrides = (*self._overrides, *short)
+        self.trained_steps = self.steps or SHORT_STEPS  # that there really are, once it is known
         self.composition = self._composed()
         self._numbers = itertools.count(1)
 
@@ -81,11 +82,14 @@ class Attempts:
         verbs = [["prepare", *composition.overrides], ["train", *composition.overrides]]
         plan = {"perturb": perturbation.perturb, "observe": observe and str(observe)}
         if perturbation.killed:
-            steps = self.steps or SHORT_STEPS
+            # once before the first validation, once behind as many as there are
+            steps = self.trained_steps
             yield plan | {"verbs": verbs, "kill_at": [steps // 3 + 1]}
-            yield plan | {"verbs": verbs[1:], "kill_at": [2 * steps // 3 + 1]}
+            yield plan | {"verbs": verbs[1:], "kill_at": [max(2 * steps // 3 + 1, steps - 4)]}
             verbs = verbs[1:]
         yield plan | {"verbs": verbs}
+        if perturbation.measured:
+            yield plan | {"verbs": [["evaluate", "last"]]}
 
 
 @contextmanager

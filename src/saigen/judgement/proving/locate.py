@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -46,7 +47,7 @@ def locate(a: Path, b: Path, root: Path, noise: Sequence[Path] = ()) -> Place | 
         return None
     # a model that is built to take trained weights may be built from any: look elsewhere first
     file, line, variable, function = min(
-        found, key=lambda place: place[2] == WEIGHTS and place[3].endswith("__init__")
+        found, key=lambda place: place[2].endswith(WEIGHTS) and place[3].endswith("__init__")
     )
     text = (root / file).read_text(encoding="utf-8").splitlines()[line - 1 : line]
     return Place(
@@ -76,7 +77,7 @@ def _parted(left: list[_Call], right: list[_Call], root: Path) -> Iterator[_Part
             if key in known:  # one process more than before
                 yield from _lines(known[key], other)
             else:
-                yield from _state(other, left, root)
+                yield from _state(other, left, right, root)
 
 
 def _key(call: _Call) -> tuple[str, str, str]:
@@ -97,24 +98,52 @@ def _lines(a: _Call, b: _Call) -> Iterator[_Parted]:
         yield file, a["line"], "what it returns", function
 
 
-def _state(other: _Call, log: list[_Call], root: Path) -> Iterator[_Parted]:
-    """What a call remembers otherwise than its like, at the line that set it: an attribute of
-    `self`, or the value of a mutable default.
+def _state(other: _Call, left: list[_Call], right: list[_Call], root: Path) -> Iterator[_Parted]:
+    """What a call remembers otherwise than its like, which was given the same, at the line that
+    set it.
     """
     file, function, theirs = other["file"], other["function"], other["arguments"]
-    for call in log:
+    defaults = _defaulted(root / file, function)
+    for call in left:
         if (file, function) != (call["file"], call["function"]):
             continue
-        names = [name for name, value in call["arguments"].items() if value != theirs.get(name)]
-        remembered = _defaulted(root / file, function)
-        if not names or not all(n.startswith("self.") or n in remembered for n in names):
+        ours = call["arguments"]
+        names = [n for n in (*ours, *(theirs.keys() - ours)) if ours.get(n) != theirs.get(n)]
+        if names and all(n in defaults or _is_remembered(n) for n in names):
+            for name in names:
+                if setter := _setter(name, file, (*left, *right)):
+                    yield setter
+                    return
+
+
+def _is_remembered(name: str) -> bool:
+    """Whether a variable outlives a call: an attribute, weights, a global, a closure."""
+    kept = "." in name or name.endswith(WEIGHTS) or name.startswith(("global ", "closure "))
+    return kept and not name.endswith(".training")  # a mode, which the loop sets
+
+
+def _setter(name: str, file: str, log: Sequence[_Call]) -> _Parted | None:
+    """The first line that changes what a name stands for, whatever it is called there; the line
+    that creates it, where none changes it.
+    """
+    found: list[tuple[tuple[bool, bool], _Parted]] = []
+    for call in log:
+        if call["function"].endswith("__init__"):
             continue
-        for setter in log:
-            if setter["file"] == file and not setter["function"].endswith("__init__"):
-                for line, moved in setter["lines"]:
-                    if names[0] in moved:
-                        yield file, line, names[0], setter["function"]
-                        return
+        there = set(call["arguments"])
+        for line, moved in call["lines"]:
+            for variable in moved:
+                exact = (call["file"], variable) == (file, name)
+                if _short(variable) == _short(name) and (exact or _is_remembered(variable)):
+                    place = (call["file"], line, variable, call["function"])
+                    found.append(((variable not in there, not exact), place))
+            there |= moved.keys()
+    return min(found, key=lambda change: change[0])[1] if found else None
+
+
+def _short(name: str) -> str:
+    """A name without what it is reached through: `self.n`, `module.n` and `closure n` are `n`."""
+    return WEIGHTS if name.endswith(WEIGHTS) else re.split("[. ]", name)[-1]
 
 
 @cache

@@ -5,13 +5,16 @@ other variables is where they part (`locate.py`). Only files below src/ that are
 instrument's are followed, so what the libraries do shows in the line that called them.
 """
 
+import collections
 import hashlib
+import itertools
 import json
 import multiprocessing
 import os
+import random
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,11 +22,11 @@ _DEPTH = 5  # of containers and objects within each other
 _ELEMENTS = 64  # of a container, from each end
 _BYTES = 1 << 16  # of an array, from each end
 _WEIGHTS = 256  # of a tensor of weights, from each end
-WEIGHTS = "self (weights)"
+WEIGHTS = " (weights)"  # behind the name of a module
 _LINES = 3000  # of one call
 # packages whose objects are not looked into: libraries, and what is in the midst of something
 _OPAQUE = {"builtins", "_io", "torch", "numpy", "saigen", "concurrent", "threading", "queue",
-           "asyncio", "multiprocessing", "subprocess"}  # fmt: skip
+           "asyncio", "multiprocessing", "subprocess", "logging"}  # fmt: skip
 _CALLS = 40_000  # of one process; what comes after is not followed
 
 
@@ -54,13 +57,13 @@ class Observer:
 
     def _follow(self, called: types.FrameType) -> Callable[..., Any]:
         """What is called after each line of one call."""
-        arguments = before = self.variables(called.f_locals)
+        arguments = before = self.variables(called)
         line, lines = called.f_lineno, list[tuple[int, dict[str, str]]]()
 
         def follow(frame: types.FrameType, event: str, value: Any) -> Callable[..., Any]:
             nonlocal before, line
             if event != "exception" and len(lines) < _LINES:
-                now = self.variables(frame.f_locals)
+                now = self.variables(frame)
                 lines.append((line, {n: d for n, d in now.items() if before.get(n) != d}))
                 before = now
             if event != "exception":
@@ -84,15 +87,21 @@ class Observer:
         self._file.write(json.dumps(entry) + "\n")
         self._file.flush()
 
-    def variables(self, values: Mapping[str, Any]) -> dict[str, str]:
-        """A digest for each variable, and for each plain attribute of `self`."""
-        found = {name: self.digest(value) for name, value in values.items() if name[:2] != "__"}
-        if (own := values.get("self")) is not None and hasattr(own, "__dict__"):
-            for name, value in _plain(own).items():
-                found[f"self.{name}"] = self.digest(value)
-            if hasattr(type(own), "state_dict") and hasattr(type(own), "parameters"):
-                found[WEIGHTS] = self.digest(_sample(own))
-        found.pop("self", None)
+    def variables(self, frame: types.FrameType) -> dict[str, str]:
+        """A digest for each variable: local; of the enclosing function (`closure n`); of the file
+        (`global n`); and for each plain attribute, and the weights, of `self` and of a module.
+        """
+        found: dict[str, str] = {}
+        outer = frame.f_code.co_freevars
+        for name, value in frame.f_locals.items():
+            if name == "self" or _is_module(value):
+                for part, content in _parts(value):
+                    found[f"{name}{part}"] = self.digest(content)
+            elif name[:2] != "__":
+                found[f"closure {name}" if name in outer else name] = self.digest(value)
+        for name in frame.f_code.co_names:
+            if name in frame.f_globals and _remembers(value := frame.f_globals[name]):
+                found[f"global {name}"] = self.digest(getattr(value, "__dict__", value))
         return found
 
     def digest(self, value: Any) -> str:
@@ -120,14 +129,16 @@ class Observer:
             self._several(update, [part for pair in value.items() for part in pair], depth)
         elif isinstance(value, set | frozenset):
             update(b"".join(sorted(self.digest(part).encode() for part in value)))
-        elif isinstance(value, list | tuple):
+        elif isinstance(value, list | tuple | collections.deque):
             self._several(update, value, depth)
         else:
             self._object(update, value, depth)
 
     def _several(self, update: Callable[[bytes], None], parts: Any, depth: int) -> None:
         update(str(len(parts)).encode())
-        shown = parts if len(parts) <= 2 * _ELEMENTS else [*parts[:_ELEMENTS], *parts[-_ELEMENTS:]]
+        shown = list(parts)
+        if len(shown) > 2 * _ELEMENTS:
+            shown = [*shown[:_ELEMENTS], *shown[-_ELEMENTS:]]
         for part in shown:
             self._feed(update, part, depth + 1)
 
@@ -148,10 +159,51 @@ class Observer:
             update(bytes(value.get_state().numpy()))
         elif numpy is not None and isinstance(value, numpy.random.Generator):
             self._feed(update, value.bit_generator.state, depth + 1)
+        elif isinstance(value, itertools.count):
+            update(repr(value).encode())
+        elif isinstance(value, random.Random):
+            self._feed(update, value.getstate(), depth + 1)
         elif not isinstance(value, type | types.ModuleType) and not callable(value):
             module = type(value).__module__.partition(".")[0]
             if module not in _OPAQUE:
                 self._feed(update, getattr(value, "__dict__", None), depth + 1)
+
+
+def _is_module(value: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.nn.Module)
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    """What an object remembers: attributes, those of its own classes, and a module's weights."""
+    for own in reversed(type(value).__mro__):
+        if own.__module__.partition(".")[0] not in _OPAQUE:
+            for name, content in vars(own).items():
+                if name[:2] != "__" and _is_plain(content):
+                    yield f".{name}", content
+    if hasattr(value, "__dict__"):
+        yield from ((f".{name}", content) for name, content in _plain(value).items())
+    if _is_module(value):
+        yield WEIGHTS, _sample(value)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is data, and no function, class, or descriptor."""
+    return isinstance(value, bool | int | float | str | bytes | list | dict | set | tuple) or (
+        type(value).__module__.partition(".")[0] in ("collections", "itertools", "torch", "numpy")
+        and not callable(value)
+        and not hasattr(value, "__get__")
+    )
+
+
+def _remembers(value: Any) -> bool:
+    """Whether a name of a file may hold something that a later call finds changed."""
+    if isinstance(value, types.FunctionType):
+        return bool(value.__dict__) and not hasattr(value, "__wrapped__")
+    if isinstance(value, type | types.ModuleType) or callable(value):
+        return False
+    return _is_plain(value) or type(value).__module__.partition(".")[0] not in (
+        *_OPAQUE, *sys.stdlib_module_names)  # fmt: skip
 
 
 def _plain(value: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ class Perturbation:
     perturb: tuple[str, ...] = ()  # of perturbed.py
     place: str = ""  # the copy's folder, below the scratch folder
     killed: bool = False
+    measured: bool = False  # evaluated again, in a process of its own
     times: bool = False  # file times reversed
     load: bool = False
     fact: bool = False  # reported, not claimed
@@ -51,6 +52,8 @@ def perturbations(config: Config) -> tuple[Perturbation, ...]:
         Perturbation("workers", "the number of loader workers does not matter",
                      (f"hardware.loader_workers={3 if hardware.loader_workers == 2 else 2}",)),
         Perturbation("kill", "being killed and resumed does not matter", killed=True),
+        Perturbation("evaluation", "measured again in a fresh process, it gives the same numbers",
+                     measured=True),
         Perturbation("processes", "the number of processes does not matter",
                      (f"hardware.processes={1 if hardware.processes == 2 else 2}",),
                      both=tuple(shared[:1]), not_made=not_shared),

@@ -49,6 +49,7 @@ def verify(
 
         if published and (other := _other_layers(published, baseline.run)):
             say(f"not the recipe of {published.name} any more: {', '.join(other)} changed since")
+        attempts.trained_steps = baseline.run.record["circumstances"]["training"]["steps"]
 
         def judged(perturbation: Perturbation) -> Claim:
             claim = _judge(attempts, baseline, perturbation)
@@ -135,7 +136,8 @@ def _undisturbed(perturbation: Perturbation, name: str) -> Perturbation:
 def _result(perturbation: Perturbation, baseline: Run, attempt: Attempt) -> tuple[Result, str]:
     """How a claim stood its trial, and why."""
     if attempt.run is None:
-        why = "the training did not end: " + " ".join(attempt.said.split())[-400:]
+        said = " ".join(attempt.said.split())[-400:]
+        why = said if perturbation.measured else f"the training did not end: {said}"
         return ("fact" if perturbation.fact else "broken"), why
     if perturbation.killed and not attempt.run.record["circumstances"]["continued"]:
         return "not tried", "the training ended before it could be killed"
