@@ -350,6 +350,17 @@ class Unread(Digits):
 class Shorter(Digits):
     def __len__(self):
         return super().__len__() - 1
+
+class ShorterAtLast(Digits):
+    def __len__(self):
+        rows = super().__len__()
+        return rows - (rows == 288)
+
+def wild(step, total_steps, *, warmup_steps, final_fraction):
+    return 1.0 if step < total_steps - 1 else float("nan")
+
+def torn(step, total_steps, *, warmup_steps, final_fraction):
+    return 1 / (total_steps - 1 - step)
 '''
 SHORT = ("trainer.max_epochs=2", "trainer.batch_examples=256")
 
@@ -385,6 +396,13 @@ def line(text):
         ("data.evaluation_dataset._target_=project.odd.Shorter", "not one sample for each", "data"),
         ("model.inputs=63", "RuntimeError in", "src/project/models/mlp.py:"),
         ("trainer.monitor=recall", "the metric that picks the weights is not", "trainer."),
+        ("comparison.metric=recall", "the metric that is to be compared is not", "comparison."),
+        ("data.evaluation_dataset._target_=project.odd.ShorterAtLast", "not one sample for each",
+         "288"),
+        ("scheduler._target_=project.odd.wild", "the scheduler gives no finite number",
+         "at step 7 of 8"),
+        ("scheduler._target_=project.odd.torn", "the scheduler gives no finite number",
+         "ZeroDivisionError"),
     ],
 )  # fmt: skip
 def test_a_broken_contract_is_named_before_the_first_step(odd, override, what, where):

@@ -306,3 +306,11 @@ def test_every_call_of_git_and_dvc_stands_in_one_file():
         if path.name != "git_dvc.py":
             assert '["git",' not in text, path
             assert '"-m", "dvc"' not in text, path
+
+
+def test_what_dvc_keeps_for_itself_is_no_untracked_file(repository):
+    repository.write(".dvc/tmp/btime", b"1")
+    repository.write("loose.txt", b"1")
+    told = uncommitted.state(repository.root)["untracked"]
+    assert "loose.txt" in told
+    assert not [name for name in told if name.startswith(".dvc/")]

@@ -21,6 +21,7 @@ from saigen.secret_scan import named_like_a_key, redact, scan, scan_bytes
 UNCOMMITTED = "uncommitted"  # folder of a run
 _READ = ("src/*", "conf/*", "*.dvc", "dvc.yaml", "pyproject.toml", "docker/lock-*.txt")
 _OWN = (
+    ".dvc/",
     "dvc.lock",
     "params.yaml",
     "prepare_sources.json",

@@ -38,7 +38,8 @@ from saigen.training.processes import Group
 from saigen.training.progress import Progress
 from saigen.training.reduction import Reduction
 from saigen.training.sanity import sanity_check
-from saigen.training.selection import Selection, monitored
+from saigen.training.schedule import refuse_schedule
+from saigen.training.selection import Selection, refuse_unmeasured
 from saigen.training.state import RunState
 from saigen.training.stepping import bare_step
 from saigen.training.streams import Streams
@@ -80,6 +81,8 @@ def train(
     task = build_task(config, streams)
     dataset = build_dataset(config, streams, "train_dataset", prepared.arrays("train"))
     validation = Evaluation(config, task, streams, "validation", prepared.arrays("validation"))
+    # only to be refused before the first step, and not after the last
+    Evaluation(config, task, streams, "evaluation", prepared.arrays("evaluation"))
     steps_per_epoch = _steps_per_epoch(len(dataset), config)
     total_steps = trainer.max_epochs * steps_per_epoch
     if trainer.max_steps is not None:
@@ -92,6 +95,7 @@ def train(
     initial_weights = _digest(model)
     optimizer_step = bare_step(optimizer)
     rates, multiplier = Rates(optimizer), function(config.scheduler)
+    refuse_schedule(multiplier, total_steps, config.scheduler.target)
     selection = Selection(trainer)
     state = RunState(flat, optimizer, held, selection)
     sums, clipping = Sums(flat.scalars), Clipping(flat.gradients, trainer.clip_gradient_norm)
@@ -145,7 +149,7 @@ def train(
         first_rows = np.arange(trainer.batch_examples // trainer.microbatches)
         batch = to_device(loader[0, first_rows], device)
         metrics, warned = sanity_check(model, batch, validation, streams, autocast)
-        monitored(metrics, trainer.monitor)
+        refuse_unmeasured(metrics, config)
         for text in warned if group.writes else ():
             say(f"warning: {text}")
 

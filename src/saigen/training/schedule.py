@@ -1,12 +1,15 @@
 """What multiplies the learning rate: functions of the step number, so that nothing is restored."""
 
 import math
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from saigen.recipe.schema import NonNegative
+from saigen.refusal import Refusal
 
+_LOOKS = 1000  # saigen: constant, because looking moves no bit
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -30,3 +33,25 @@ def cosine(
 
 def _warmup(step: int, warmup_steps: int) -> float:
     return min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+
+
+def refuse_schedule(multiplier: Callable[[int, int], Any], total_steps: int, target: str) -> None:
+    """Raise Refusal if the rates of a run would not be numbers: looked at in its first steps, its
+    last one, and evenly between.
+    """
+    apart = max(1, total_steps // _LOOKS)
+    for step in (*range(min(_LOOKS, total_steps)), *range(0, total_steps, apart), total_steps - 1):
+        try:
+            found = multiplier(step, total_steps)
+            if math.isfinite(found):
+                continue
+            got = str(found)
+        except (TypeError, ValueError, ArithmeticError, LookupError) as error:
+            got = f"{type(error).__name__}: {error}"
+        raise Refusal(
+            "the scheduler gives no finite number",
+            where=f"scheduler: {target}, at step {step} of {total_steps}",
+            expected="a finite number for each step",
+            got=got,
+            fix="change the function, or the arguments that the config gives it",
+        )

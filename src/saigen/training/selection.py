@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from saigen.recipe.schema import Trainer
+from saigen.recipe.schema import Config, Trainer
 from saigen.refusal import Failure, Refusal
 
 
@@ -29,7 +29,7 @@ class Selection:
 
         What is not finite is never the best.
         """
-        value = monitored(metrics, self._trainer.monitor)
+        value = metrics[self._trainer.monitor]
         sign = 1 if self._trainer.monitor_mode == "max" else -1
         if not math.isfinite(value) or (self.step and not sign * value > sign * self.value):
             self.since += 1
@@ -66,14 +66,18 @@ class Selection:
         self.tensors = dict(tensors)
 
 
-def monitored(metrics: Mapping[str, float], name: str) -> float:
-    """The metric that decides. Raises Refusal if it is not among the task's."""
-    if name in metrics:
-        return metrics[name]
-    raise Refusal(
-        "the metric that picks the weights is not measured",
-        where="trainer.monitor",
-        expected=f"one of {', '.join(sorted(metrics))}",
-        got=name,
-        fix=f"set trainer.monitor={min(metrics)}, or have the task measure {name}",
-    )
+def refuse_unmeasured(metrics: Mapping[str, float], config: Config) -> None:
+    """Raise Refusal if a metric that decides something, now or when runs are compared, is not among
+    the task's.
+    """
+    named = (("trainer.monitor", config.trainer.monitor, "picks the weights"),
+             ("comparison.metric", config.comparison.metric, "is to be compared"))  # fmt: skip
+    for key, name, role in named:
+        if name not in metrics:
+            raise Refusal(
+                f"the metric that {role} is not measured",
+                where=key,
+                expected=f"one of {', '.join(sorted(metrics))}",
+                got=name,
+                fix=f"set {key}={min(metrics)}, or have the task measure {name}",
+            )
