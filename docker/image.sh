@@ -74,10 +74,11 @@ list() { # what is in the image, and what it was made from
 run() {
     local flags=(--rm --user "$(id -u):$(id -g)" --cap-drop ALL --security-opt no-new-privileges
         --read-only --tmpfs /tmp:rw,exec,mode=1777 --tmpfs /var/tmp:rw,mode=1777 --shm-size 1g
-        --network "${SAIGEN_NETWORK:-none}" --pids-limit "${SAIGEN_PIDS:-4096}"
+        --pids-limit "${SAIGEN_PIDS:-4096}"
         --memory "${SAIGEN_MEMORY:-$(awk '/^MemTotal/ { printf "%dk", $2 * 0.9 }' /proc/meminfo)}"
         --volume "$PWD:/workspace" --env HOME=/workspace/.saigen/home)
     local common access=${SAIGEN_GIT:-ro}
+    case " ${SAIGEN_RUN_FLAGS:-}" in *" --net"*) ;; *) flags+=(--network "${SAIGEN_NETWORK:-none}") ;; esac
     mkdir -p .saigen/home
     "$docker" image inspect "$image" >/dev/null 2>&1 || load
     # the record names the image it ran in; an image cannot know its own digest

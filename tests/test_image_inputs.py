@@ -248,6 +248,7 @@ def test_what_a_container_may_do_is_widened_by_name(project: Project):
     assert following["--pids-limit"] == "9"
     assert following["--memory"] == "1g"
     assert f"{project.root}/.git:/workspace/.git:rw" in told
+    assert told_by_run(project, SAIGEN_RUN_FLAGS="--network=bridge").count("--network") == 0
 
 
 def test_compose_starts_a_container_as_narrow_as_make_does():

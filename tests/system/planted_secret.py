@@ -7,15 +7,34 @@ import sys
 from pathlib import Path
 
 PLANTED = f"planted-{secrets.token_hex(8)}"
-PLACES = {".env", ".git/config"}  # of a clone; the others lie outside it
+# Of a clone; the others lie outside it. Each with what is around the secret there.
+_FILES = {
+    ".env": "TRACKER_API_KEY={}\n",
+    ".dvc/config.local": "['remote \"private\"']\n  url = https://dvc.invalid/x\n  password = {}\n",
+    "id_ed25519": "{}",
+    "notes.txt": "the password is {}\n",
+    "notebook.ipynb": '{{"cells": [{{"source": ["token = \'{}\'"]}}]}}',
+    "src/project/untracked.py": '"""Mine."""\n\nAPI_KEY = "{}"\n',
+    "src/project/kaggle.json": '{{"username": "me", "key": "{}"}}',
+    "conf/model/.env.prod": "PASSWORD={}",
+}
+PLACES = {*_FILES, ".git/config"}
 
 _DOCKER = Path(__file__).parent.parent.parent / "docker"
 _BLOCK = 1 << 24  # bytes
 
 
 def plant(clone: Path, home: Path) -> dict[str, str]:
-    """Put it into `.env`, a remote's address, pip's settings, and the environment given back."""
-    (clone / ".env").write_text(f"TRACKER_API_KEY={PLANTED}\n")
+    """Put it into files of many kinds, behind a link, into a remote's address, pip's settings, and
+    the environment given back.
+    """
+    for name, around in _FILES.items():
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        (clone / name).write_text(around.format(PLANTED))
+    (clone / "id_ed25519").chmod(0o600)
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "password").write_text(PLANTED)
+    (clone / "src/project/linked.json").symlink_to(home / "password")
     address = f"https://somebody:{PLANTED}@git.invalid/project.git"
     subprocess.run(["git", "remote", "set-url", "origin", address], cwd=clone, check=True)
     _plant_pip_settings(home / ".config/pip/pip.conf")
