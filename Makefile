@@ -9,6 +9,7 @@ export VARIANT ?= cpu
 export DVC_NO_ANALYTICS := 1
 export HYDRA_FULL_ERROR := 1
 export SAIGEN_ENVIRONMENT ?= host
+export ARGS
 ifneq ($(SAIGEN_ENVIRONMENT),container)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
@@ -25,7 +26,7 @@ help: ## this list
 	@docker/install.sh
 
 train: .venv data ## a trained model and its record, from nothing (DVC runs what changed)
-	@$(if $(ARGS),[ ! -e .git ] || [ -w .git ] || { echo "refused: an experiment (ARGS) is kept in .git, which is read-only here; fix: SAIGEN_GIT=rw make in-container T=train, or saigen train $(ARGS)" >&2; exit 2; })
+	@[ -z "$$ARGS" ] || [ ! -e .git ] || [ -w .git ] || { echo "refused: an experiment (ARGS) is kept in .git, which is read-only here; fix: SAIGEN_GIT=rw make in-container T=train, or saigen train KEY=VALUE" >&2; exit 2; }
 	@$(if $(ARGS),dvc exp run $(foreach override,$(ARGS),-S '$(override)'),dvc repro)
 	@$(PYTHON) -m saigen show results
 

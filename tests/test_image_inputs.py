@@ -300,3 +300,11 @@ def test_what_an_image_holds_is_listed_from_its_lock_and_packages(tmp_path):
     assert provenance["subject"] == [{"name": "saigen:cpu", "digest": {"sha256": "1" * 64}}]
     materials = provenance["predicate"]["buildDefinition"]["resolvedDependencies"]
     assert {"uri": "git", "digest": {"gitCommit": "2" * 40}} in materials
+
+
+@pytest.mark.parametrize("words", [("ARGS=",), ("ARGS=optimizer.lr=0.1 'a=\"b\"'",)])
+def test_every_line_of_make_train_is_one_that_the_shell_can_read(words):
+    command = ["make", "-n", "train", "SAIGEN_ENVIRONMENT=container", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    read = ["bash", "-n", "-c", done.stdout]
+    assert subprocess.run(read, capture_output=True, text=True, check=False).stderr == ""
