@@ -173,7 +173,7 @@ def test_every_run_after_the_first_published_one_is_made_again(a, b):
     do(b, "git", "rm", "-q", "src/project/extra.py")
     b.saigen("train", "optimizer.lr=0.01", "trainer.max_steps=3", "hardware.loader_workers=1")
     run = b.root / "runs" / json.loads(b.saigen("show", "last", "--json"))["run"]
-    told = second.saigen("rerun", str(run))
+    told = second.saigen("rerun", str(run), "--trust")
     assert told.startswith("identical: ")
     newest = json.loads(second.saigen("show", "last", "--json"))
     overrides = newest["circumstances"]["overrides"]
@@ -193,4 +193,4 @@ def test_a_run_of_another_folder_home_and_user_environment_is_made_again(a, b, t
         do(there, "dvc", "pull", "-q", "data.dvc")
         there.saigen(*verb, env=container)
     (run,) = (there.root / "runs").glob("*-1")
-    assert b.saigen("rerun", str(run)).startswith("identical: ")
+    assert b.saigen("rerun", str(run), "--trust").startswith("identical: ")

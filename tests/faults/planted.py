@@ -292,12 +292,12 @@ PLANTED = (
         "lambda n: torch.rand(n)",
     ),
     Planted(
-        "a model that samples with its own generator in evaluation", "evaluation", MLP, FORWARD,
-        "        if not hasattr(self, 'own'):\n"
-        "            self.own = torch.Generator().manual_seed(0)\n"
+        "a model that samples in evaluation from its class's generator", "evaluation", MLP, FORWARD,
+        "        if not hasattr(MLP, 'own'):\n"
+        "            MLP.own = torch.Generator().manual_seed(0)\n"
         "        if not self.training:\n"
-        "            inputs = inputs + torch.randn(inputs.shape, generator=self.own)\n" + FORWARD,
-        "generator=self.own",
+        "            inputs = inputs + torch.randn(inputs.shape, generator=MLP.own)\n" + FORWARD,
+        "generator=MLP.own",
     ),
     Planted(
         "a float sum over a dict's order", "hash-seed", TASK, LOSS,
