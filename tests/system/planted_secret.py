@@ -34,7 +34,7 @@ def plant(clone: Path, home: Path) -> dict[str, str]:
     (clone / "id_ed25519").chmod(0o600)
     home.mkdir(parents=True, exist_ok=True)
     (home / "password").write_text(PLANTED)
-    (clone / "src/project/linked.json").symlink_to(home / "password")
+    (clone / "linked.json").symlink_to(home / "password")
     address = f"https://somebody:{PLANTED}@git.invalid/project.git"
     subprocess.run(["git", "remote", "set-url", "origin", address], cwd=clone, check=True)
     _plant_pip_settings(home / ".config/pip/pip.conf")
