@@ -202,7 +202,8 @@ def test_a_learning_curve_is_whole_at_every_moment_of_a_resume(tmp_path):
     rows = ["step,epoch,learning_rate,loss,validation_accuracy\n"]
     rows += [f"{step},0,0.1,0.5,\n" for step in (1, 5, 9)]
     (tmp_path / "history.csv").write_text("".join(rows) + "12,0,0.")
-    history = History(tmp_path, monitor="accuracy", resumed_at=5)
+    expected = digest_bytes("".join(rows[:3]).encode())
+    history = History(tmp_path, monitor="accuracy", resumed_at=5, expected=expected)
     assert (tmp_path / "history.csv").read_text() == "".join(rows[:3])  # before anything is flushed
     history.add(6, 0, 0.1, 0.25, None)
     history.close()
@@ -264,11 +265,14 @@ def test_what_was_published_is_altered_where_it_is_altered_also_without_its_run(
 
 
 def test_publishing_changes_the_folder_at_once_and_keeps_what_verify_wrote(runs, published):
-    (published / "verify.json").write_text("{}")
+    layers = readable(runs)[0][1]["recipe"]["layers"]
+    proof = {"layers": {name: layer["digest"] for name, layer in layers.items()}}
+    proof["config"] = layers["config"]["values"]
+    (published / "verify.json").write_text(json.dumps(proof))
     inode = published.stat().st_ino
     publish_results(next(runs.glob("*-1")), runs.parent)
     assert published.stat().st_ino != inode
-    assert (published / "verify.json").read_text() == "{}"
+    assert json.loads((published / "verify.json").read_text()) == proof
     assert json.loads((published / "record.json").read_text())["run"].endswith("-1")
     assert audit(runs).verdict == "intact"
 

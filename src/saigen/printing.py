@@ -6,7 +6,7 @@ as visible escapes on standard output and standard error, whoever writes there.
 import io
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 from saigen.documents import one_line
@@ -43,7 +43,8 @@ def visible_output() -> Iterator[None]:
     output, errors = sys.stdout, sys.stderr
     for stream in (output, errors):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # what the terminal has no letter for
+            with suppress(OSError):  # a stream that took what is behind it for seekable
+                stream.reconfigure(errors="backslashreplace")  # what the terminal has no letter for
     sys.stdout, sys.stderr = Visible(output), Visible(errors)
     try:
         yield

@@ -5,8 +5,10 @@ What a sample looks like is a function of (epoch, sample), never of the worker t
 
 import inspect
 import multiprocessing
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -236,3 +238,12 @@ def _no_shared_memory(kind: type[Refusal], why: str) -> Refusal:
 def _begin_worker(worker: int) -> None:  # noqa: ARG001
     torch.set_num_threads(1)
     outlive_a_stop()
+    sys.excepthook = _report
+
+
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print what a thread of a worker met, unless it is that the run went away while it took a
+    batch: multiprocessing's thread that hands over tensors reports that too.
+    """
+    if not issubclass(kind, EOFError | ConnectionError):
+        sys.__excepthook__(kind, error, trace)
