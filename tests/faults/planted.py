@@ -24,7 +24,6 @@ PREPARE = "src/project/prepare.py"
 TASK = "src/project/task.py"
 MLP = "src/project/models/mlp.py"
 
-READ = "            rows = list(csv.DictReader(file))\n"
 FIT = '        pixels = train.columns["pixels"]\n'
 GET = "        return {name: array[indices] for name, array in self.arrays.items()}\n"
 LOSS = "        total = functional.cross_entropy(\n"
@@ -32,24 +31,23 @@ FORWARD = "        scores: torch.Tensor = self.layers(inputs)\n"
 
 PLANTED = (
     Planted(
-        "unordered os.listdir", "listing", PREPARE, READ,
-        READ + "            import os\n"
-        "            names = [n for n in os.listdir(path.parent) if n[0] != '.']\n"
-        "            shift = len(names[0])\n"
-        "            rows = rows[shift:] + rows[:shift]\n",
+        "unordered os.listdir", "listing", PREPARE, FIT,
+        FIT + "        import os\n"
+        "        names = [n for n in os.listdir('data') if n[0] != '.']\n"
+        "        pixels = pixels[len(names[0]) :]\n",
         "names = [n for n in os.listdir", "Gundersen et al. 2022, unordered file systems",
     ),
     Planted(
-        "glob decides which file is first", "listing", PREPARE, READ,
-        READ + "            import glob\n"
-        "            first = glob.glob(str(path.parent / '*'))[0]\n"
-        "            rows = rows[len(Path(first).name) :]\n",
+        "glob decides which file is first", "listing", PREPARE, FIT,
+        FIT + "        import glob\n"
+        "        first = glob.glob('data/*')[0]\n"
+        "        pixels = pixels[len(Path(first).name) :]\n",
         "first = glob.glob",
     ),
     Planted(
-        "newest file by its time", "listing", PREPARE, READ,
-        READ + "            newest = max(path.parent.iterdir(), key=lambda p: p.stat().st_mtime)\n"
-        "            rows = rows[len(newest.name) :]\n",
+        "newest file by its time", "listing", PREPARE, FIT,
+        FIT + "        newest = max(Path('data').iterdir(), key=lambda p: p.stat().st_mtime)\n"
+        "        pixels = pixels[len(newest.name) :]\n",
         "newest = max",
     ),
     Planted(
