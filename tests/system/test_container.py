@@ -145,7 +145,7 @@ def test_the_gpus_health_is_told_beside_the_commands_own_output(built: Built) ->
 
 
 def test_no_secret_reaches_what_a_run_leaves_or_a_report(inside: Trained, outside: Trained) -> None:
-    page = outside.clone / "runs/report.html"
+    page = outside.clone.parent / "report.html"
     text = compare(outside, inside, "--html", str(page))
     for said in (inside.log, outside.log, text, page.read_text()):
         assert said
