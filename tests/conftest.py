@@ -31,8 +31,9 @@ COPIED = (
 
 # The files of tests that take longest, the first of all first.
 LONGEST = (
-    "test_survival", "test_pipeline", "test_verify", "test_compare", "test_faults_of_storage",
-    "test_configs", "test_overlapped", "test_stage", "test_canary", "test_portable",
+    "test_pipeline", "test_survival", "test_ends", "test_configs", "test_faults_of_storage",
+    "test_verify", "test_zoo", "test_contract", "test_compare", "test_refusals", "test_evaluation",
+    "test_variants", "test_portable", "test_stage", "test_canary",
 )  # fmt: skip
 
 # The switches that must be set before torch is imported, for tests that train in this process;

@@ -167,6 +167,7 @@ def test_the_bits_of_a_row_do_not_depend_on_its_neighbours(odd):
     assert rows_of(found["alone"], names[:1]) == rows_of(found["with others"], names[:1])
 
 
+@pytest.mark.slow
 def test_best_and_stop_are_decided_alike_where_each_process_has_statistics_of_its_own(lab):
     """BatchNorm under `statistical`: the validation of one process decides for all."""
     overrides = (

@@ -115,6 +115,7 @@ def test_audit_names_a_file_that_no_record_names_and_a_proof_of_another_run(two)
     assert "intact" in lab.project.saigen("audit")
 
 
+@pytest.mark.slow
 def test_verify_without_overrides_verifies_the_published_run_and_says_which(two):
     lab, _, b = two
     root = lab.project.root

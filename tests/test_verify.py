@@ -41,6 +41,7 @@ def test_an_unknown_claim_is_refused_by_name(prepared_project):
     assert "got:      moon-phase" in told
 
 
+@pytest.mark.slow
 def test_a_project_that_does_not_train_is_refused_with_what_it_said(prepared_project):
     path = prepared_project.root / "src/project/task.py"
     path.write_text(path.read_text().replace("total, len(outputs)", "total, len(nothing)"))

@@ -307,7 +307,7 @@ def test_a_module_that_cannot_go_it_is_refused_by_name(zoo, name, more, words):
 
 
 @pytest.mark.parametrize(
-    ("name", "more"), rows([(name, None) for name in OPTIMIZERS], ("CountsInGroups", "Lookahead"))
+    ("name", "more"), rows([(name, None) for name in OPTIMIZERS], ("CountsInGroups",))
 )
 def test_an_optimizer_goes_the_whole_road_with_the_right_numbers(zoo, name, more):
     layout = () if name in FLAT_OPTIMIZERS else (TENSORS,)
