@@ -178,7 +178,7 @@ class Decoder:
             return self._made[name]
         saved = self._tensors[name]
         if form.get("complex"):
-            saved = torch.view_as_complex(saved)
+            saved = torch.view_as_complex(saved.clone())  # files align less than kernels need
         device = torch.device("cpu") if form.get("host") else self._device
         stride = tuple(form["stride"]) if "stride" in form else None
         into = now if isinstance(now, Tensor) and _fits(now, saved, stride, device) else None
