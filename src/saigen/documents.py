@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from saigen.printing import HIDDEN, one_line
 from saigen.refusal import Refusal
 
 DOCUMENT_BYTES = 16 << 20  # of one document
@@ -24,22 +25,10 @@ DEPTH = 48  # of mappings and lists in each other
 VALUES = 50_000  # of one document, keys included
 _PATH_CHARACTERS = 1024
 _INTEGER = 2**64  # no whole number is further from zero
-_HIDDEN = re.compile(
-    # C0, DEL and C1, marks and controls of direction, separators of lines, half characters
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
-)
-
-
-def one_line(text: object) -> str:
-    """The text with each control character as a visible escape (`U+001B`: backslash, u001b).
-
-    Line ends too. The escapes are JSON's, so that a JSON document says the same afterwards.
-    """
-    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", str(text))
 
 
 def _plain(text: str) -> str:
-    if found := _HIDDEN.search(text):
+    if found := HIDDEN.search(text):
         raise ValueError(f"it holds the control character U+{ord(found[0]):04X}")
     return text
 
@@ -231,14 +220,6 @@ def regular(folder: Path, name: str) -> Path | None:
         if stat.S_ISLNK(mode) or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise _irregular(path, mode)
     return path if path.is_file() else None
-
-
-def is_regular(path: Path) -> bool:
-    """Whether a plain file stands at a path: no link, no folder, no device."""
-    try:
-        return stat.S_ISREG(path.lstat().st_mode)
-    except OSError:
-        return False
 
 
 def regular_files(folder: Path) -> Iterator[str]:

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import struct
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from saigen.digest import digest_file
-from saigen.documents import is_regular
 from saigen.refusal import Refusal
 
 MANIFEST = "manifest.json"
@@ -255,3 +255,11 @@ def _umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
+
+
+def is_regular(path: Path) -> bool:
+    """Whether a plain file stands at a path: no link, no folder, no device."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False

@@ -4,12 +4,24 @@ as visible escapes on standard output and standard error, whoever writes there.
 """
 
 import io
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-from saigen.documents import one_line
+HIDDEN = re.compile(
+    # C0, DEL and C1, marks and controls of direction, separators of lines, half characters
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def one_line(text: object) -> str:
+    """The text with each control character as a visible escape (`U+001B`: backslash, u001b).
+
+    Line ends too. The escapes are JSON's, so that a JSON document says the same afterwards.
+    """
+    return HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", str(text))
 
 
 class Visible:

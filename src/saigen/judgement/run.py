@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from saigen import git_dvc
 from saigen.digest import digest_bytes
-from saigen.documents import is_regular, regular
+from saigen.documents import regular
+from saigen.files import is_regular
 from saigen.records.kept import kept
 from saigen.records.record import NAME, read_record
 from saigen.records.runs import RUNS, find

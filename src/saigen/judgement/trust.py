@@ -7,10 +7,10 @@ import sys
 
 from saigen import git_dvc
 from saigen.digest import digest_bytes, digest_file
-from saigen.documents import one_line, regular
+from saigen.documents import regular
 from saigen.files import json_bytes
 from saigen.judgement.run import Run
-from saigen.printing import visible
+from saigen.printing import one_line, visible
 from saigen.recipe import code
 from saigen.records import ledger
 from saigen.records.runs import RUNS

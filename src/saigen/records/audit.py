@@ -10,8 +10,9 @@ from pydantic import Field
 
 from saigen import git_dvc
 from saigen.digest import digest_bytes, digest_file, digest_tree, digest_value
-from saigen.documents import Document, is_regular, one_line
-from saigen.files import json_bytes, locked
+from saigen.documents import Document
+from saigen.files import is_regular, json_bytes, locked
+from saigen.printing import one_line
 from saigen.records import ledger
 from saigen.records.kept import FOLDER
 from saigen.records.record import NAME, is_proven_by, outcome_digest, read_record

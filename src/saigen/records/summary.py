@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from saigen.documents import one_line
+from saigen.printing import one_line
 from saigen.recipe.layer import LAYERS
 from saigen.records.listing import Row
 from saigen.records.record import Metric

@@ -14,8 +14,9 @@ from typing import Any
 
 from saigen import git_dvc
 from saigen.digest import digest_bytes, digest_file
-from saigen.documents import is_inside, one_line
+from saigen.documents import is_inside
 from saigen.files import write_whole
+from saigen.printing import one_line
 from saigen.secret_scan import named_like_a_key, redact, scan, scan_bytes
 
 UNCOMMITTED = "uncommitted"  # folder of a run

@@ -15,8 +15,9 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from saigen.digest import digest_bytes, digest_file
-from saigen.documents import Count, Name, Open, Sha256, one_line, read_document
+from saigen.documents import Count, Name, Open, Sha256, read_document
 from saigen.files import MANIFEST, refuse_unless_replaceable, replacing, write_json, write_whole
+from saigen.printing import one_line
 from saigen.project_code import place_of
 from saigen.recipe.schema import Data, Fractions, Prepare
 from saigen.refusal import Refusal

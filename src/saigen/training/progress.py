@@ -5,8 +5,7 @@ import time
 
 from tqdm import tqdm
 
-from saigen.documents import one_line
-from saigen.printing import bare
+from saigen.printing import bare, one_line
 
 
 class Progress:

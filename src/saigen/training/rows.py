@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from saigen.documents import one_line
+from saigen.printing import one_line
 from saigen.refusal import Refusal
 
 _WHOLE = re.compile(r"-?[0-9]{1,18}")  # in ASCII; 18 digits fit into int64

@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from saigen.documents import Document, one_line
+from saigen.documents import Document
 from saigen.exit_codes import DONE, FAILED, INCONCLUSIVE
 from saigen.files import locked, write_whole
 from saigen.git_dvc import dvc
 from saigen.judgement.proving.locate import Place
+from saigen.printing import one_line
 from saigen.records.ledger import complete
 from saigen.records.record import NAME, read_record, repeats
 from saigen.records.runs import BADGE, LOCK, RESULTS, RUNS, VERIFICATION, readable

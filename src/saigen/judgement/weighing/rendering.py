@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from saigen.documents import one_line
 from saigen.judgement.weighing.compare import Side, Weighed
+from saigen.printing import one_line
 
 _MARGIN = 14
 _COVERED = {
