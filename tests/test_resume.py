@@ -46,7 +46,7 @@ def test_a_checkpoint_of_another_run_is_refused_by_name_and_its_removal_mends_it
     assert f"expected: run {run.name}" in text
     assert f"got:      run {stranger['run']}" in text
     shutil.rmtree(planted)
-    shutil.copytree(own[0], planted)  # an own one under another step's name
+    shutil.copytree(own[-1], planted)  # own and whole (the kill may have torn older), misnamed
     attempt = lab.start(SHORT)
     assert attempt.codes() == [0]
     assert "is not whole (it holds step" in attempt.log()
