@@ -100,9 +100,12 @@ def load_exported(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _as_in(value: Tensor, saved: Tensor) -> Tensor:
-    """A saved tensor in the form of the one it is copied into, which gets room for it."""
+    """A saved tensor in the form of the one it is copied into, which gets room for it; in memory
+    of its own, and no view, because a module may keep it (observers do, and detach it in place).
+    """
+    saved = saved.clone()
     if value.dtype == torch.complex128:
-        saved = torch.view_as_complex(saved.clone())  # files align less than kernels need
+        saved = torch.view_as_complex(saved)
     if nn.parameter.is_lazy(value):
         return saved
     resized = not isinstance(value, nn.Parameter) and value.shape != saved.shape
