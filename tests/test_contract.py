@@ -14,7 +14,7 @@ import torch
 from conftest import copy_project
 
 from saigen.refusal import Failure, Refusal
-from saigen.training.contract import check_loss, metrics_of, rows_of
+from saigen.training.contract import check_loss, metrics_of, refuse_columns, rows_of
 from saigen.training.loading import fetch
 from saigen.training.sums import Sums
 
@@ -163,6 +163,8 @@ def test_predictions_of_every_real_type_are_rows_of_numbers(dtype):
         {"a": torch.ones(3, 2).to_sparse()},
         {"a": np.array(["x", "y", "z"])},
         {"a": None},
+        {1: torch.ones(3)},
+        {"": torch.ones(3)},
     ],
     ids=str,
 )
@@ -171,6 +173,25 @@ def test_predictions_that_are_no_rows_are_refused_by_line(found):
         rows_of(found, 3, 3, Task())
     assert raised.value.where == at(Task.predictions)
     assert "one row a sample (3)" in raised.value.expected
+
+
+@pytest.mark.parametrize(
+    ("names", "twice"),
+    [
+        ({"id": (3,)}, "'id' twice, from the predictions id"),
+        ({"label": (3,), "id": (3,)}, "'id' twice, from the predictions label, id"),
+        ({"a": (3, 2), "a_1": (3,)}, "'a_1' twice, from the predictions a, a_1"),
+        ({"a_0": (3,), "a": (3, 1, 1)}, "'a_0' twice, from the predictions a_0, a"),
+    ],
+)
+def test_predictions_whose_columns_would_have_one_name_are_refused(names, twice):
+    found = {name: np.zeros(shape) for name, shape in names.items()}
+    with pytest.raises(Refusal, match="two columns of the predictions") as raised:
+        refuse_columns(found, Task())
+    assert raised.value.where == at(Task.predictions)
+    assert raised.value.got == twice
+    assert "`id` is the name of the row" in raised.value.fix
+    refuse_columns({"id": np.zeros((3, 2)), "ids": np.zeros(3), "a": np.zeros((3, 0))}, Task())
 
 
 class Samples:
@@ -317,6 +338,11 @@ class Masked(Classification):
         return total * kept, count * kept
 
 
+class Named(Classification):
+    def predictions(self, outputs):
+        return super().predictions(outputs) | {"id": outputs[:, 0]}
+
+
 class Half(Classification):
     def predictions(self, outputs):
         return {"label": outputs.argmax(1), "probability": outputs.softmax(1).bfloat16()}
@@ -390,6 +416,7 @@ def line(text):
         ("task._target_=project.odd.Raising", "IndexError in",
          line('        return {"accuracy": predictions["label"][len(targets["targets"])]}')),
         ("task._target_=project.odd.Wordy", "the metric 'note' is not one number", ":16 "),
+        ("task._target_=project.odd.Named", "two columns of the predictions would", "(Named.pred"),
         ("data.train_dataset._target_=project.odd.Broken", "KeyError in",
          line('        return {"inputs": self.arrays["pixels"][indices]}')),
         ("data.evaluation_dataset._target_=project.odd.Unread", "a sample has no names", "odd.py:"),

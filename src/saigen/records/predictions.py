@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,18 +14,20 @@ def predictions_csv(ids: Sequence[str], predictions: Mapping[str, np.ndarray]) -
     """
     columns: dict[str, Sequence[object]] = {"id": ids}
     for name, array in predictions.items():
-        if array.ndim == 1:
-            columns[name] = list(array)
-        else:
-            flat = array.reshape(len(array), -1)
-            columns |= {
-                f"{name}_{number}": list(flat[:, number]) for number in range(flat.shape[1])
-            }
+        flat = array.reshape(len(array), -1)
+        columns |= {c: list(flat[:, n]) for n, c in enumerate(columns_of(name, array))}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows([str(value) for value in row] for row in zip(*columns.values(), strict=True))
     return text.getvalue().encode()
+
+
+def columns_of(name: str, array: np.ndarray) -> list[str]:
+    """The names of the columns that an array of predictions, of at least one row, becomes."""
+    if array.ndim == 1:
+        return [name]
+    return [f"{name}_{number}" for number in range(math.prod(array.shape[1:]))]
 
 
 def read_predictions(content: bytes, floats: type[np.floating]) -> dict[str, np.ndarray]:

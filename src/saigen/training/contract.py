@@ -1,13 +1,15 @@
 """What a project's task and dataset have to give: said where they give something else."""
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from saigen.project_code import place_of
+from saigen.records.predictions import columns_of
 from saigen.refusal import Failure, Refusal
 
 
@@ -53,6 +55,12 @@ def told(value: Any) -> str:
     if isinstance(value, Mapping):
         return f"{name} of {len(value)}: {', '.join(map(str, value))}"
     return f"{name} {str(value)[:60]}".rstrip()
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first few of many names."""
+    # saigen: constant, because a line holds no more
+    return ", ".join(map(repr, names[:4])) + ", ..." * (len(names) > 4)
 
 
 def check_task(task: Any) -> None:
@@ -111,7 +119,8 @@ def rows_of(found: Any, rows: int, kept: int, task: Task) -> dict[str, np.ndarra
     Raises Refusal if it is not a row of real numbers for each sample.
     """
     expected = f"a mapping of names to tensors of real numbers, one row a sample ({rows})"
-    if not isinstance(found, Mapping) or not found:
+    named = isinstance(found, Mapping) and all(isinstance(n, str) and n for n in found)
+    if not named or not found:
         raise broken("the predictions have no names", task.predictions, expected, told(found))
     kept_rows = {}
     for name, value in found.items():
@@ -126,8 +135,22 @@ def rows_of(found: Any, rows: int, kept: int, task: Task) -> dict[str, np.ndarra
         ):
             what = f"the prediction {name!r} is not a row of real numbers for each sample"
             raise broken(what, task.predictions, expected, told(value))
-        kept_rows[str(name)] = array[:kept]
+        kept_rows[name] = array[:kept]
     return kept_rows
+
+
+def refuse_columns(found: Mapping[str, np.ndarray], task: Task) -> None:
+    """Raise Refusal if two columns of predictions.csv would have one name."""
+    columns = Counter(
+        c for name, array in found.items() for c in columns_of(name, array)
+    ) + Counter(["id"])
+    if twice := [name for name, times in columns.items() if times > 1]:
+        raise broken(
+            "two columns of the predictions would have one name",
+            task.predictions,
+            "predictions whose columns have names of their own; `id` is the name of the row",
+            f"{twice[0]!r} twice, from the predictions {', '.join(found)}",
+        )
 
 
 _IN_NUMPY = (torch.float16, torch.float32, torch.float64)

@@ -10,7 +10,7 @@ import torch
 from saigen.recipe.schema import Config
 from saigen.refusal import Refusal
 from saigen.training.build import build_dataset
-from saigen.training.contract import Task, metrics_of, rows_of
+from saigen.training.contract import Task, metrics_of, refuse_columns, rows_of
 from saigen.training.leaks import GlobalsWatch
 from saigen.training.loading import Batch, fetch, to_device
 from saigen.training.streams import Streams
@@ -65,7 +65,9 @@ class Evaluation:
                 kept = min(self._size, self._samples - start)
                 for name, array in rows_of(found, self._size, kept, self.task).items():
                     parts.setdefault(name, []).append(array)
-        return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+        whole = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+        refuse_columns(whole, self.task)
+        return whole
 
     def measure(self, model: torch.nn.Module) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         """Predictions, and metrics as floats."""
