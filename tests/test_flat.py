@@ -15,6 +15,7 @@ from saigen.training.model_state import exported, load_exported
 from saigen.training.processes import Group
 from saigen.training.reduction import Reduction
 from saigen.training.state import (
+    PutBack,
     export_model,
     export_optimizer,
     import_model,
@@ -187,6 +188,80 @@ def test_an_optimizer_continues_from_exported_state_as_if_never_stopped(make, on
     expected = train(model, optimizer, flat.leaf.zero_)
     assert train(again, optimizer_again, flat_again.leaf.zero_) == expected
     assert state_bits(exported(again)) == state_bits(exported(model))
+
+
+class Stateful(nn.Module):
+    """State of every kind, which each forward pass may change."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2, 3))
+        self.both = self.weight
+        self.frozen = nn.Parameter(torch.ones(2), requires_grad=False)
+        self.register_buffer("sum", torch.zeros(1))
+        self.register_buffer("rows", torch.zeros(0, 2))
+        self.register_buffer("nan", torch.tensor([float("nan"), -0.0]))
+        self.register_buffer("turned", torch.zeros(2, dtype=torch.complex128))
+        self.register_buffer("flags", torch.tensor([True]))
+        self.register_buffer("wide", torch.zeros(1).expand(4))
+        self.register_buffer("last", torch.zeros(1, 2, 3, 3).to(memory_format=torch.channels_last))
+        self.register_buffer("later", None)
+        self.register_buffer("cache", torch.ones(2), persistent=False)
+        self.kept = {"count": 0, "tensor": torch.zeros(2)}
+
+    def get_extra_state(self):
+        return self.kept
+
+    def set_extra_state(self, state):
+        self.kept = state
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda m: m.weight.mul_(2), "weight"),
+        (lambda m: m.weight.data.mul_(2), "weight"),
+        (lambda m: m.frozen.add_(1), "frozen"),
+        (lambda m: m.sum.add_(1), "sum"),
+        (lambda m: setattr(m, "sum", m.sum + 1), "sum"),
+        (lambda m: setattr(m, "sum", m.sum.double()), "sum"),
+        (lambda m: setattr(m, "sum", None), "sum"),
+        (lambda m: setattr(m, "later", torch.ones(1)), "later"),
+        (lambda m: m.rows.resize_(3, 2).zero_(), "rows"),
+        (lambda m: setattr(m, "rows", torch.zeros(0, 3)), "rows"),
+        (lambda m: m.nan.copy_(torch.tensor([float("nan"), 0.0])), "nan"),
+        (lambda m: m.turned.add_(1j), "turned"),
+        (lambda m: m.flags.logical_not_(), "flags"),
+        (lambda m: setattr(m, "wide", m.wide + 1), "wide"),
+        (lambda m: m.last.add_(1), "last"),
+        (lambda m: setattr(m, "last", m.last.contiguous()), "last"),
+        (lambda m: m.cache.mul_(2), "cache"),
+        (lambda m: m.kept.update(count=1), "_extra_state"),
+        (lambda m: m.kept["tensor"].add_(1), "tensor"),
+    ],
+)
+def test_what_an_evaluation_changes_of_the_state_is_put_back_and_said(change, name):
+    model, put_back = Stateful(), PutBack()
+    tensors, forms = copy.deepcopy(export_model(model))
+    with put_back.behind(model), torch.no_grad():
+        change(model)
+    found, found_forms = export_model(model)
+    assert found_forms == forms
+    assert state_bits(found) == state_bits(tensors)
+    assert model.both is model.weight
+    [text] = put_back.said()
+    assert text.startswith(f"evaluation changes the model's state ({name!r})")
+    assert put_back.said() == []
+
+
+def test_an_evaluation_that_changes_nothing_leaves_every_tensor_where_it_is():
+    model, put_back = Stateful(), PutBack()
+    tensors = [*model.parameters(), *model.buffers()]
+    with put_back.behind(model):
+        model.register_buffer("made_once", torch.ones(3), persistent=False)
+    now = [*model.parameters(), *model.buffers()]
+    assert all(one is other for one, other in zip(tensors, now, strict=False))
+    assert put_back.said() == []
 
 
 def leave_by_zero_grad(model):

@@ -76,7 +76,7 @@ class FlatModel:
         named = [(span.name, str(span.dtype), span.shape) for span in self._spans]
         # saigen: constant, because a salt has 64 bits
         self.salt = int(digest_value(named)[:16], 16)  # of names, data types and shapes
-        self._names = _names(model)
+        self._parts = parts(model)
 
     def parameters(self) -> list[tuple[str, Tensor, Tensor]]:
         """Each parameter's name, and the bytes of its weights and of its gradient, (bytes,)."""
@@ -129,22 +129,26 @@ class FlatModel:
         for span in self._spans:
             tensor = now.get(span.name)
             if tensor is None or _elsewhere(tensor, self.values, span):
-                raise _moved(span, "values", "change it in place (`copy_`, `add_`)")
+                raise replaced(span.name, *VALUES)
             if tensor.grad is None or _elsewhere(tensor.grad, self.leaf, span):
-                raise _moved(span, "gradient", "zero gradients in place, not to None")
-        if other := sorted(_names(self.model) ^ self._names):
-            raise Refusal(
-                "the model changed its parts while it trained",
-                where=f"model, {other[0].rpartition(' ')[2]!r}",
-                expected="the parameters and persistent buffers that it began with, trainable or "
-                "frozen as they were",
-                got=", ".join(other),
-                fix="make all of them in the constructor; to thaw a part, train it in a run of its "
-                "own",
-            )
+                raise replaced(span.name, "gradient", "zero gradients in place, not to None")
+        refuse_other_parts(self.model, self._parts)
 
 
-def _names(model: nn.Module) -> frozenset[str]:
+def refuse_other_parts(model: nn.Module, began: frozenset[str]) -> None:
+    """Refuse if the model has other parts than those that it began with."""
+    if other := sorted(parts(model) ^ began):
+        raise Refusal(
+            "the model changed its parts while it trained",
+            where=f"model, {other[0].rpartition(' ')[2]!r}",
+            expected="the parameters and persistent buffers that it began with, trainable or "
+            "frozen as they were",
+            got=", ".join(other),
+            fix="make all of them in the constructor; to thaw a part, train it in a run of its own",
+        )
+
+
+def parts(model: nn.Module) -> frozenset[str]:
     """What must not change about the model's parts: names, and which are trainable."""
     parameters = {
         f"{'trainable' if p.requires_grad else 'frozen'} {name}"
@@ -214,10 +218,14 @@ def _one_device(model: nn.Module) -> torch.device:
     )
 
 
-def _moved(span: Span, what: str, fix: str) -> Refusal:
+VALUES = ("values", "change it in place (`copy_`, `add_`)")
+
+
+def replaced(name: str, what: str, fix: str) -> Refusal:
+    """What to raise where a parameter, or its gradient, is another tensor than it was."""
     return Refusal(
-        f"the {what} of a {span.kind} left the flat memory",
-        where=f"model, {span.name!r}",
+        f"the {what} of a parameter left the flat memory",
+        where=f"model, {name!r}",
         expected="the tensor that the trainer laid out, changed in place",
         got="another tensor, which the optimizer and the trace would not see",
         fix=fix,

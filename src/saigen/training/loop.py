@@ -40,7 +40,7 @@ from saigen.training.reduction import Reduction
 from saigen.training.sanity import sanity_check
 from saigen.training.schedule import refuse_schedule
 from saigen.training.selection import Selection, refuse_unmeasured
-from saigen.training.state import RunState
+from saigen.training.state import PutBack, RunState
 from saigen.training.stepping import bare_step
 from saigen.training.streams import Streams
 from saigen.training.sums import Sums, finite
@@ -144,13 +144,15 @@ def train(
     mixed = precision != torch.float32
     autocast = torch.autocast(device.type, precision) if mixed else nullcontext()
 
-    warned: list[str] = []
+    put_back = PutBack()
     if not found:
+        state.export()  # what no checkpoint could hold is said at once
         first_rows = np.arange(trainer.batch_examples // trainer.microbatches)
         batch = to_device(loader[0, first_rows], device)
-        metrics, warned = sanity_check(model, batch, validation, streams, autocast)
+        metrics, said = sanity_check(model, batch, validation, streams, autocast, put_back=put_back)
+        state.warned += said
         refuse_unmeasured(metrics, config)
-        for text in warned if group.writes else ():
+        for text in state.warned if group.writes else ():
             say(f"warning: {text}")
 
     # -- Step by step ---------------------------------------------------------------------------
@@ -190,7 +192,7 @@ def train(
                 trace.add(step, drawn[0], optimizer)
             drawn.popleft()
             done += 1
-            if step == first:  # what no checkpoint could hold is said at once
+            if step == first:  # and what no step may do
                 _check(flat, reduction, rates)
                 state.export()
 
@@ -206,7 +208,8 @@ def train(
                 finite(mean, step)
             if validate:
                 watch.check()
-                metrics = group.share(validation.measure(model)[1])  # one's, for all to decide
+                with put_back.behind(model):
+                    metrics = group.share(validation.measure(model)[1])  # one's, for all to decide
                 watch.arm()
                 if trainer.nonfinite_metrics == "refuse":
                     refuse_nonfinite(metrics, f"validation after step {done}")
@@ -236,7 +239,9 @@ def train(
     if history:
         history.close()
     progress.close()
-    for text in (*watch.said(), *sums.said()) if group.writes else ():
+    late = [*watch.said(), *sums.said(), *put_back.said()]
+    late = [text for text in late if text not in state.warned]
+    for text in late if group.writes else ():
         say(f"warning: {text}")
     if interrupted:
         raise InterruptedAtCheckpoint(done)
@@ -252,7 +257,7 @@ def train(
             "steps": done - first,
             "draws_outside_streams": dict(watch.counts),
             "first_draw_outside_streams": watch.first,
-            "warnings": [*warned, *watch.said(), *sums.said()],
+            "warnings": [*state.warned, *late],
             "seconds": time.monotonic() - started,
         },
     )

@@ -15,10 +15,12 @@ import torch
 from saigen.project_code import place_of
 from saigen.training.contract import Task, check_loss
 from saigen.training.evaluation import Evaluation
+from saigen.training.flat import VALUES, parts, refuse_other_parts, replaced
 from saigen.training.loading import Batch
 from saigen.training.nondeterminism import explain
-from saigen.training.state import export_model, import_model
+from saigen.training.state import PutBack, export_model, import_model
 from saigen.training.streams import Streams
+from saigen.training.untrained import Untrained
 
 
 def sanity_check(
@@ -27,17 +29,22 @@ def sanity_check(
     validation: Evaluation,
     streams: Streams,
     autocast: AbstractContextManager[Any],
+    *,
+    put_back: PutBack,
 ) -> tuple[dict[str, float], list[str]]:
     """The metrics of the untrained model, and what should be said of this task and model.
 
     On a copy of the model; one that cannot be copied gets its state back. No stream of training
     is touched. Raises Refusal where a contract is broken.
     """
-    task, kept = validation.task, None
+    task, kept, began = validation.task, None, parts(model)
     try:
         tried = copy.deepcopy(model)
     except Exception:
         tried, kept = model, copy.deepcopy(export_model(model))
+
+    own = dict(tried.named_parameters())
+    untrained = Untrained(tried, task)
 
     def loss_of(rows: Batch) -> Any:
         streams.set_globals("evaluation")
@@ -45,13 +52,22 @@ def sanity_check(
             return task.loss(task.forward(tried, rows), rows)
 
     try:
-        check_loss(loss_of(batch), task)
+        result = loss_of(batch)
+        check_loss(result, task)
     except RuntimeError as error:
         explain(error, tried, partial(loss_of, batch))
         raise
-    said = _mean(loss_of, batch, task)
-    _, metrics = validation.measure(tried)
-    said += validation.warnings(tried)
+    refuse_other_parts(tried, began)
+    for name, parameter in tried.named_parameters():
+        if parameter is not own[name]:
+            raise replaced(name, *VALUES)
+    said = untrained.said(result[0])
+    del result  # and the graph with it
+    said += _mean(loss_of, batch, task)
+    with put_back.behind(tried):
+        _, metrics = validation.measure(tried)
+    said += validation.warnings(tried) + put_back.said()
+    refuse_other_parts(tried, began)
     if kept is not None:
         import_model(model, *kept)
     return metrics, said

@@ -4,7 +4,8 @@ step.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from saigen.training.codec import Decoder, Encoder
+from saigen.training.contract import some_of
 from saigen.training.flat import FlatModel
 from saigen.training.model_state import extra, live, restore_live
 from saigen.training.selection import Selection
@@ -33,6 +35,7 @@ class RunState:
     ) -> None:
         self._flat, self._optimizer, self._names = flat, optimizer, names
         self._selection = selection
+        self.warned: list[str] = []  # what was said before the first step
 
     def export(self) -> tuple[Tensors, dict[str, Any]]:
         """Tensors, which are the run's own memory, and values."""
@@ -40,6 +43,7 @@ class RunState:
         tensors |= {f"best.{name}": t for name, t in self._selection.tensors.items()}
         state, optimizer = export_optimizer(self._optimizer, self._known(), self._flat.leaf)
         values = {"model": model, "optimizer": optimizer, "selection": self._selection.values()}
+        values["warned"] = self.warned
         return tensors | state, values
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
@@ -48,6 +52,7 @@ class RunState:
         import_model(self._flat.model, tensors, values["model"])
         import_optimizer(self._optimizer, self._known(), tensors, values["optimizer"])
         self._selection.restore(values["selection"], best)
+        self.warned = values["warned"]
 
     def _known(self) -> dict[str, Tensor]:
         return dict(self._flat.model.named_parameters()) | dict(self._names)
@@ -70,6 +75,51 @@ def import_model(model: nn.Module, tensors: Mapping[str, Tensor], values: Any) -
         restore_live(model, {n: decoder.decode(form, now.get(n)) for n, form in forms.items()})
         for name, module in extra(model).items():
             module.set_extra_state(decoder.decode(values["extra"][name]))
+
+
+class PutBack:
+    """Gives a model the state back that it had before an evaluation, so that what training makes
+    does not depend on how often one measures; and remembers what an evaluation had changed.
+
+    Costs a copy of the state, and a look at it.
+    """
+
+    def __init__(self) -> None:
+        self._changed: set[str] = set()
+        self._told: set[str] = set()
+
+    @contextmanager
+    def behind(self, model: nn.Module) -> Iterator[None]:
+        """While the context lasts an evaluation may change the state; then that is undone."""
+        tensors, values = export_model(model)
+        tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+        yield
+        now, forms = export_model(model)
+        same = {name for name, t in tensors.items() if name in now and same_bits(t, now[name])}
+        changed = {name.partition(".")[2] for name in tensors.keys() - same}
+        for part, before in values.items():
+            changed |= {name for name, form in before.items() if forms[part].get(name) != form}
+        if changed:
+            # saigen: constant, because extra state of the model itself has no name
+            self._changed |= {name.strip(".") or "_extra_state" for name in changed}
+            import_model(model, tensors, values)
+
+    def said(self) -> list[str]:
+        """What there is to say of it, and was not said yet."""
+        names, self._told = some_of(sorted(self._changed - self._told)), set(self._changed)
+        if not names:
+            return []
+        return [
+            f"evaluation changes the model's state ({names}), as observers and Embedding(max_norm) "
+            "do: training goes on with the state that it had, but what is predicted for a row may "
+            "depend on the rows before it"
+        ]
+
+
+def same_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors of one device are equal, also where they hold NaN."""
+    alike = one.shape == other.shape and one.dtype == other.dtype
+    return alike and torch.equal(*(t.contiguous().view(-1).view(torch.uint8) for t in (one, other)))
 
 
 def export_optimizer(
