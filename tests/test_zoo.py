@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import copy_project, warm
+from conftest import ROOT, copy_project, warm
 from lab import Attempt
 
 from saigen.digest import digest_file
@@ -49,14 +49,23 @@ PLAIN = (  # also equal to a plain loop of PyTorch, bit for bit
     "RunningMinimum", "Assigned", "NotPersistent", "Grows", "FromNone", "ToNone", "Bools",
     "Changes", "LateBuffer", "ExtraState", "embedding_padding", "embedding_bag",
     "embedding_scaled", "batch_norm", "batch_norm_cumulative", "batch_norm_untracked", "norms",
-    "instance_norm",
+    "instance_norm", "embedding_max_norm", "fake_quantize", "minimum_observer",
+    "histogram_observer",
 )  # fmt: skip
-OTHERS = (  # that draw, round otherwise, are changed by a validation, or a plain loop refuses
-    "Expanded", "Orthogonal", "embedding_sparse", "embedding_max_norm", "fake_quantize",
-    "minimum_observer", "histogram_observer", "Lazy", "lstm", "lstm_projected",
+OTHERS = (  # that draw, round otherwise, or a plain loop refuses
+    "Expanded", "Orthogonal", "embedding_sparse", "Lazy", "lstm", "lstm_projected",
     "gru_bidirectional", "rnn_dropout", "multihead", "encoder_layer", "dropout",
 )  # fmt: skip
 QUICK = ("Tied", "Grows", "ExtraState")
+NEIGHBOURS = "the predictions for a row depend on the other rows of its batch"
+CHANGES = "evaluation changes the model's state"
+SAID = {  # of these; of others nothing
+    "batch_norm_untracked": (NEIGHBOURS,),
+    "fake_quantize": (NEIGHBOURS, f"{CHANGES} ('middle.0.activation_post_process.max_val'"),
+    "minimum_observer": (f"{CHANGES} ('middle.0.max_val'",),
+    "histogram_observer": (f"{CHANGES} ('middle.0.histogram'",),
+    "embedding_max_norm": (f"{CHANGES} ('embed.weight'), as observers",),
+}
 
 MODULES = [
     *((name, (), name in PLAIN) for name in (*PLAIN, *OTHERS)),
@@ -76,6 +85,8 @@ DISAGREE = (
     "microbatch_reduction = {'seen': 'mean'}",
 )
 CHANGED = "the model changed its parts while it trained"
+UNTRAINED = "the loss depends on a parameter that is not the model's: nobody trains it"
+IN_THE_FIRST_STEP = ("GradientsToNone", "Undeclared", "Bools", "Grows")  # others before it
 REFUSED_MODULES = {
     "Thawed": ((), (CHANGED, "trainable first.bias", "train it in a run of its own")),
     "FrozenLater": ((), (CHANGED, "frozen first.bias")),
@@ -97,6 +108,19 @@ REFUSED_MODULES = {
     "Undeclared": ((QUARTERS,), DISAGREE),
     "Bools": ((QUARTERS,), DISAGREE),
     "Grows": ((QUARTERS,), ("a buffer changed its form", "'seen'", "(1, torch.float32)")),
+    "HiddenLayers": (
+        (),
+        (UNTRAINED, "where:    model.layers.0.weight (src/project/zoo_models.py:"),
+    ),
+    "HiddenLeaf": ((), (UNTRAINED, "model.scale", "got:      a Tensor (12,) that wants")),
+    "plain": (
+        ("task._target_=project.zoo_models.Centers",),
+        (UNTRAINED, "task.centers.weight (src/project/zoo_models.py:", "register it in the model"),
+    ),
+    "Tied": (
+        ("task._target_=project.zoo_models.Counting",),
+        ("the loss changes a buffer of the task", "task.norm.running_mean", "evaluation mode"),
+    ),
     "MeanOfWhole": ((QUARTERS,), ("no such rule for a buffer", "got:      'mean'", "torch.int64")),
 }
 
@@ -108,6 +132,14 @@ OPTIMIZERS = (
     "TensorsInGroups", "Rebinds", "OwnAttributes", "Nested", "NumPyState", "StateByName",
     "Aliased", "Lookahead", "ScheduleFree", "Decorated", "Heir",
 )  # fmt: skip
+MADE_AGAIN = (  # in another worktree, by `rerun`
+    *((f"model.name={name}",) for name in ("Tied", "Lazy", "ExtraState", "Grows")),
+    ("optimizer.name=no_decay_for_vectors",),  # groups
+    *(
+        (f"optimizer.name={name}", TENSORS)
+        for name in ("CountsInGroups", "Rebinds", "ScheduleFree")
+    ),
+)
 HELD = "there is state that a checkpoint cannot hold"
 REFUSED_OPTIMIZERS = {
     "Unholdable": (HELD, ".ids", "got:      set"),
@@ -147,12 +179,22 @@ class Zoo:
 
     def __init__(self, root: Path, prepared: Path) -> None:
         self.project, self.root, self.count = copy_project(root), root, 0
+        for name in (".gitignore", ".dvc/.gitignore"):
+            shutil.copyfile(ROOT / name, root / name)
         shutil.copytree(prepared, root / "prepared")
         for kind in ("models", "optimizers"):
             shutil.copyfile(ZOO / f"{kind}.py", root / f"src/project/zoo_{kind}.py")
         self.write("model/zoo", {"_target_": "project.zoo_models.build", "name": "plain"})
         name = "sgd_with_momentum"
         self.write("optimizer/zoo", {"_target_": "project.zoo_optimizers.build", "name": name})
+
+    def commit(self) -> None:
+        """Put all of it into git, from which runs are made again."""
+        shutil.copytree(ROOT / ".dvc/snapshots", self.root / ".dvc/snapshots")
+        identity = ("-c", "user.name=T", "-c", "user.email=t@example.org")
+        for command in (("init", "-q"), ("add", "-A"), (*identity, "commit", "-qm", "Begin")):
+            done = self.project.run("git", *command)
+            assert done.returncode == 0, done.stderr
 
     def write(self, name: str, values: dict) -> None:
         (self.root / f"conf/{name}.yaml").write_text(json.dumps(values))
@@ -180,39 +222,64 @@ class Zoo:
         assert code == 0, text
         return text
 
+    def warnings(self, folder: Path) -> list[str]:
+        return json.loads((folder / "record.json").read_text())["circumstances"]["training"][
+            "warnings"
+        ]
+
     def newest(self) -> tuple[Path, dict]:
         path = max(self.root.glob("runs/*/record.json"), key=lambda p: p.stat().st_mtime_ns)
         return path.parent, json.loads(path.read_text())
 
-    def walk(self, *overrides: str) -> Path:
-        """Go the whole road; returns the run folder."""
+    def resumed(self, *overrides: str) -> tuple[Path, dict]:
+        """Train, be killed in the middle of a step, and go on; folder and record of the run."""
         code, text = self.train(*overrides, ZOO_KILLED_IN=str(self.passes(overrides)))
         assert code == -signal.SIGKILL, text
         code, text = self.train(*overrides)
         assert code == 0, text
-        folder, resumed = self.newest()
-        assert resumed["circumstances"]["training"]["steps"] == STEPS - 4
+        folder, record = self.newest()
+        assert record["circumstances"]["training"]["steps"] == STEPS - 4
+        return folder, record
+
+    def walk(self, *overrides: str) -> Path:
+        """Go the whole road; returns the run folder."""
+        folder, resumed = self.resumed(*overrides)
         shutil.move(folder, self.root / f"resumed-{self.count}")
         code, text = self.train(*overrides)
         assert code == 0, text
         folder, whole = self.newest()
         assert whole["circumstances"]["training"]["steps"] == STEPS
         assert whole["outcome"] == resumed["outcome"]
+        warnings = whole["circumstances"]["training"]["warnings"]
+        assert warnings == resumed["circumstances"]["training"]["warnings"]  # kept over the kill
         self.done("evaluate", folder.name)
-        self.done("predict", str(folder / "model"), "data/digits.csv", "--out", "predicted.csv")
-        recorded = (folder / "predictions.csv").read_text().splitlines()
-        predicted = set((self.root / "predicted.csv").read_text().splitlines())
-        assert set(recorded) <= predicted
+        self.predict(folder, alone=any(NEIGHBOURS in text for text in warnings))
         self.done("restore", folder.name, "--to", f"restored-{self.count}")
         restored = self.root / f"restored-{self.count - 1}/weights.safetensors"
         assert digest_file(restored) == whole["outcome"]["weights"]["sha256"]
         return Path(shutil.move(folder, self.root / f"whole-{self.count}"))
 
+    def predict(self, folder: Path, *, alone: bool) -> None:
+        """The recorded predictions come again from all rows of the snapshot, or, where a row
+        depends on those beside it, from the evaluated ones alone.
+        """
+        source, recorded = "data/digits.csv", (folder / "predictions.csv").read_text().splitlines()
+        if alone:
+            head, *lines = (self.root / source).read_text().splitlines(keepends=True)
+            line = {text.split(",")[0]: text for text in lines}
+            source = f"evaluated-{self.count}.csv"
+            chosen = [line[text.split(",")[0]] for text in recorded[1:]]
+            (self.root / source).write_text(head + "".join(chosen))
+        self.done("predict", str(folder / "model"), source, "--out", "predicted.csv")
+        predicted = (self.root / "predicted.csv").read_text().splitlines()
+        assert predicted == recorded if alone else set(recorded) <= set(predicted)
+
     def passes(self, overrides: tuple[str, ...]) -> int:
         return KILLED_IN * (4 if QUARTERS in overrides else 1)
 
-    def refused(self, *overrides: str) -> str:
-        code, text = self.train(*overrides)
+    def refused(self, *overrides: str, before_any_step: bool = True) -> str:
+        env = {"ZOO_KILLED_IN": "1"} if before_any_step else {}  # ends the first backward pass
+        code, text = self.train(*overrides, **env)
         assert code == 2, text
         assert "Traceback" not in text
         return text
@@ -294,6 +361,9 @@ def test_a_module_goes_the_whole_road_with_the_right_numbers(zoo, name, more, pl
     folder = zoo.walk(f"model.name={name}", *more)
     if plain:
         same_as_plain(zoo, folder, name, "sgd_with_momentum")
+    said = zoo.warnings(folder)
+    for text, begins in zip(said, SAID.get(name, ()), strict=True):
+        assert text.startswith(begins)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +371,8 @@ def test_a_module_goes_the_whole_road_with_the_right_numbers(zoo, name, more, pl
     rows([(name, *row) for name, row in REFUSED_MODULES.items()], ("Thawed", "SharingRows")),
 )
 def test_a_module_that_cannot_go_it_is_refused_by_name(zoo, name, more, words):
-    text = zoo.refused(f"model.name={name}", *more)
+    before_any_step = name not in IN_THE_FIRST_STEP
+    text = zoo.refused(f"model.name={name}", *more, before_any_step=before_any_step)
     for part in words:
         assert part in text
 
@@ -316,9 +387,27 @@ def test_an_optimizer_goes_the_whole_road_with_the_right_numbers(zoo, name, more
         same_as_plain(zoo, folder, "plain", name)
 
 
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory, _prepared_once, zoo):
+    zoo = Zoo(tmp_path_factory.mktemp("committed") / "project", _prepared_once)
+    zoo.commit()
+    return zoo
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chosen", MADE_AGAIN, ids=" ".join)
+def test_an_interrupted_run_is_made_again_from_its_record(committed, chosen):
+    folder, record = committed.resumed(*chosen)
+    code, text = committed.verb("rerun", "--trust", folder.name)
+    assert code == 0, text
+    assert "identical: " in text
+    assert committed.newest()[1]["outcome"] == record["outcome"]
+
+
 @pytest.mark.parametrize(("name", "words"), rows(list(REFUSED_OPTIMIZERS.items())))
 def test_an_optimizer_that_cannot_go_it_is_refused_by_name(zoo, name, words):
-    text = zoo.refused(f"optimizer.name={name}", TENSORS)
+    before_any_step = name in ("UnholdableAttribute", "NoRate", "NotAnOptimizer")
+    text = zoo.refused(f"optimizer.name={name}", TENSORS, before_any_step=before_any_step)
     for part in words:
         assert part in text
 

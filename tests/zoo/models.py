@@ -17,7 +17,9 @@ from project.task import Classification
 
 
 class KilledInStep(Classification):
-    """The shipped task, ended in the backward pass that ZOO_KILLED_IN says, once step 4 is kept."""
+    """The shipped task, ended in the backward pass that ZOO_KILLED_IN says: in the first one, or
+    once step 4 is kept.
+    """
 
     def __init__(self, *, label_smoothing):
         super().__init__(label_smoothing=label_smoothing)
@@ -32,9 +34,32 @@ class KilledInStep(Classification):
     def count(self, gradient):
         self.passes += 1
         if self.passes == int(os.environ["ZOO_KILLED_IN"]):
-            while not list(Path("runs").glob("*/checkpoints/step-*4")):
+            while self.passes > 1 and not list(Path("runs").glob("*/checkpoints/step-*4")):
                 time.sleep(0.01)  # it is written behind the loop's back
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Centers(KilledInStep):
+    """A task with parameters of its own."""
+
+    def __init__(self, *, label_smoothing):
+        super().__init__(label_smoothing=label_smoothing)
+        self.centers = nn.Embedding(10, 10)
+
+    def loss(self, outputs, batch):
+        loss, count = super().loss(outputs, batch)
+        return loss + (outputs - self.centers(batch["targets"])).square().sum(), count
+
+
+class Counting(KilledInStep):
+    """A task with a buffer of its own."""
+
+    def __init__(self, *, label_smoothing):
+        super().__init__(label_smoothing=label_smoothing)
+        self.norm = nn.BatchNorm1d(10, affine=False)
+
+    def loss(self, outputs, batch):
+        return super().loss(self.norm(outputs), batch)
 
 
 class Net(nn.Module):
@@ -108,6 +133,26 @@ class FrozenHalf(Net):
 
     def between(self, x):
         return self.norm.eval()(x)
+
+
+class HiddenLayers(Net):
+    """Layers in a list, which torch does not see."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = [nn.Linear(12, 12)]
+
+    def between(self, x):
+        return self.layers[0](x)
+
+
+class HiddenLeaf(Net):
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.ones(12, requires_grad=True)
+
+    def between(self, x):
+        return x * self.scale
 
 
 class Thawed(Net):
