@@ -390,7 +390,9 @@ def test_altered_predictions_are_refused_although_they_give_the_same_metric(copi
     text = path.read_text()
     path.write_text(text.replace("digit-", "other-", 1))
     assert path.read_text() != text
-    assert f"where:    {path}" in refused(copied)
+    told = refused(copied)  # which check meets it first hangs on how the runs are called
+    assert path.parent.name in told
+    assert "one that its record names" in told or "a part of a run is not here" in told
 
 
 def test_lost_evaluation_arrays_are_refused_by_name(copied, monkeypatch):
