@@ -97,6 +97,7 @@ PLACES = {
     "dangling": "a link to nowhere",
     "model/inner": "part of a model folder",
     "model_with_notes": "notes.txt, which manifest.json does not name",
+    "model_with_history": ".git/HEAD, which manifest.json does not name",
     "model_with_link": "weights.safetensors.link, which manifest.json does not name",
     "torn_model": "without a readable manifest.json",
 }
@@ -108,9 +109,11 @@ def plant(here: Path) -> None:
     for name, target in (("to_model", "model"), ("to_runs", "runs"), ("to_precious", "precious"),
                          ("dangling", "nowhere")):  # fmt: skip
         (here / name).symlink_to(target)
-    for name in ("model_with_notes", "model_with_link", "torn_model"):
+    for name in ("model_with_notes", "model_with_history", "model_with_link", "torn_model"):
         shutil.copytree(here / "model", here / name)
     (here / "model_with_notes/notes.txt").write_text("mine")
+    (here / "model_with_history/.git").mkdir()
+    (here / "model_with_history/.git/HEAD").write_text("ref: refs/heads/main")
     (here / "model_with_link/weights.safetensors.link").symlink_to("../precious/file.txt")
     (here / "torn_model/manifest.json").write_text("{")
 
@@ -132,9 +135,12 @@ def test_restore_replaces_what_is_absent_empty_or_a_model_folder_in_whatever_sta
     weights = here / "model/weights.safetensors"
     weights.write_bytes(b"damaged")
     (here / "model/config.json").unlink()
+    for name in (".DS_Store", "._weights.safetensors", "fitted/.nfs0001", "Thumbs.db"):
+        (here / "model" / name).write_bytes(b"a file browser's, or a network drive's")
     for place in ("model", "empty", "absent", "a/deep/one", "../beside", str(here / "absolute")):
         assert verb("restore", "last", "--to", place) == 0, capsys.readouterr().err
         assert (Path(place) / "weights.safetensors").stat().st_size > 100
+        assert not (Path(place) / ".DS_Store").exists()
     assert not list(here.rglob(".*.saigen-*"))
 
 

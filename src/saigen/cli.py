@@ -280,7 +280,7 @@ def _predict(chosen: _Chosen) -> None:
         refuse_output(chosen.out, ROOT, (chosen.input, chosen.model))
     model = open_model(chosen.model)
     settings.start_again_if_needed(typed(model.config, (), str(chosen.model)).config)
-    table = stages.predict(chosen.model, chosen.input, ROOT)
+    table = stages.predict(model, chosen.input, ROOT)
     if chosen.out:
         write_output(chosen.out, table)
     elif sys.stdout.isatty():

@@ -24,6 +24,8 @@ DOCUMENT_BYTES = 16 << 20  # of one document
 DEPTH = 48  # of mappings and lists in each other
 VALUES = 50_000  # of one document, keys included
 _PATH_CHARACTERS = 1024
+# What is read whole, and so held twice while it is made into tensors.
+MEMORY_BYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 _INTEGER = 2**64  # no whole number is further from zero
 
 
@@ -108,7 +110,7 @@ def refuse_unbounded(value: Any, *, values: int = VALUES, depth: int = DEPTH) ->
     raise ValueError(f"nested more than {depth} deep")
 
 
-def parse_json(content: bytes) -> Any:
+def parse_json(content: bytes, **bounds: int) -> Any:
     """The value of a JSON text. Raises ValueError on all that is not plain and bounded JSON."""
     try:
         value = json.loads(
@@ -120,7 +122,7 @@ def parse_json(content: bytes) -> Any:
         )
     except RecursionError:
         raise ValueError(f"nested more than {DEPTH} deep") from None
-    refuse_unbounded(value)
+    refuse_unbounded(value, **bounds)
     return value
 
 
@@ -146,14 +148,23 @@ def _float(text: str) -> float:
 
 
 def read_document(
-    path: Path, model: Any, *, name: str, expected: str, fix: str, limit: int = DOCUMENT_BYTES
+    path: Path,
+    model: Any,
+    *,
+    name: str,
+    expected: str,
+    fix: str,
+    content: bytes | None = None,
+    limit: int = DOCUMENT_BYTES,
+    **bounds: int,
 ) -> Any:
     """The value in a JSON file, plain, once it is what a pydantic model or type says.
 
-    Raises Refusal, which calls the document `name`, on anything else.
+    `content`: what was read of it already; `bounds`: other ones of `refuse_unbounded`. Raises
+    Refusal, which calls the document `name`, on anything else.
     """
     try:
-        value = parse_json(read_bytes(path, limit))
+        value = parse_json(read_bytes(path, limit) if content is None else content, **bounds)
         conform(value, model)
     except (OSError, ValueError) as error:
         raise Refusal(
@@ -197,11 +208,14 @@ def read_bytes(path: Path, limit: int) -> bytes:
     """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
             raise ValueError("it is no regular file")
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise ValueError(f"more than {limit} bytes")
+        if status.st_size > limit:
+            raise ValueError(f"more than {limit} bytes")
+        content = file.read(status.st_size + 1)
+    if len(content) > status.st_size:
+        raise ValueError("it grew while it was read")
     return content
 
 

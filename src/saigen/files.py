@@ -4,13 +4,14 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import fnmatch
 import json
 import os
 import shutil
 import stat
 import struct
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -157,10 +158,17 @@ def refuse_unless_replaceable(folder: Path) -> None:
 
 
 def refuse_other_files(
-    folder: Path, files: Mapping[str, str], manifest: str, *, what: str, fix: str
+    folder: Path,
+    files: Mapping[str, str],
+    manifest: str,
+    *,
+    what: str,
+    fix: str,
+    digest: Callable[[Path], str] = digest_file,
 ) -> None:
-    """Raise Refusal unless a folder holds exactly these files, by path and SHA-256, beside its
-    manifest. Hidden files (a file browser's, a network drive's) are nobody's, and never read.
+    """Raise Refusal unless a folder holds exactly these files, by path and SHA-256 (`digest`),
+    beside its manifest. Hidden files (a file browser's, a network drive's) are nobody's, and never
+    read.
     """
     there = {
         str(path.relative_to(folder))
@@ -171,7 +179,7 @@ def refuse_other_files(
         path, expected = folder / name, f"no file that {folder / manifest} does not name"
         if name in files:
             expected = f"sha256 {files[name]} ({folder / manifest})"
-        got = f"sha256 {digest_file(path)}" if is_regular(path) else "no such file"
+        got = f"sha256 {digest(path)}" if is_regular(path) else "no such file"
         if got == "no such file" and os.path.lexists(path):
             got = "a link, a pipe, a device or a folder"
         if name not in files or got != f"sha256 {files[name]}":
@@ -187,6 +195,10 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+# What file browsers and network drives leave in any folder they see: nobody misses it.
+_LITTER = (".DS_Store", "._*", ".directory", ".nfs*", ".fuse_hidden*", "Thumbs.db", "desktop.ini")
+
+
 def _stranger(folder: Path) -> str:
     """What a folder holds that its manifest does not name; empty if there is nothing."""
     try:
@@ -195,8 +207,10 @@ def _stranger(folder: Path) -> str:
         return f"a folder without a readable {MANIFEST}"
     for top, folders, files in os.walk(folder):
         for name in (*files, *(n for n in folders if (Path(top) / n).is_symlink())):
-            inner = str((Path(top) / name).relative_to(folder))
-            if inner not in known:
+            path = Path(top) / name
+            inner = str(path.relative_to(folder))
+            litter = is_regular(path) and any(fnmatch.fnmatchcase(name, p) for p in _LITTER)
+            if inner not in known and not litter:
                 return f"{inner}, which {MANIFEST} does not name"
     return ""
 

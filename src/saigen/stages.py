@@ -205,13 +205,12 @@ def _evaluated(
     return record, ledger.complete(folder, record)
 
 
-def predict(model_path: Path, source: Path, root: Path) -> bytes:
+def predict(model: ModelFolder, source: Path, root: Path) -> bytes:
     """Predictions, as CSV, for the rows of a file in the snapshot's format.
 
     The preparation that was fitted in training travels inside the model folder.
     """
-    model = open_model(model_path)
-    chosen = typed(model.config, (), str(model_path)).config
+    chosen = typed(model.config, (), str(model.path)).config
     lock.hold_to_lock(root, "warn")  # a model that was brought here has no conf/ to lower it in
     _set_switches(chosen)
     if not source.is_file():
@@ -224,7 +223,7 @@ def predict(model_path: Path, source: Path, root: Path) -> bytes:
         )
     readable = at_work(
         "the model cannot predict",
-        where=f"{model_path} on {source}",
+        where=f"{model.path} on {source}",
         fix="`saigen restore RUN` brings a model back as it was trained",
     )
     with readable, project_errors():
@@ -239,8 +238,9 @@ def predict(model_path: Path, source: Path, root: Path) -> bytes:
 def publish_model(folder: Path, root: Path) -> None:
     """Copy a run's model to model/, the output of the DVC stage `train`."""
     refuse_unless_replaceable(root / model_folder.FOLDER)
+    model = open_model(folder / "model")
     with replacing(root / model_folder.FOLDER) as new:
-        shutil.copytree(folder / "model", new, dirs_exist_ok=True)
+        model.copy_into(new)
 
 
 def publish_results(folder: Path, root: Path) -> None:
@@ -383,8 +383,9 @@ def _trained(
     from saigen.training.streams import Streams
 
     streams = Streams(chosen.randomness.streams)
+    weights = model.weights()
     task = build_task(chosen, streams)
     network = build_model(chosen, streams)
-    load_exported(network, model.weights())
+    load_exported(network, weights)
     evaluation = Evaluation(chosen, task, streams, purpose, arrays)
     return evaluation, network.to(torch.device(chosen.hardware.device))

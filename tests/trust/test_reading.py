@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
+from safetensors.torch import load
 
 from saigen import documents
 from saigen.arrays import load_npy
@@ -16,6 +17,7 @@ from saigen.digest import digest_bytes
 from saigen.printing import bare, visible_output
 from saigen.recipe.callables.allowlist import resolve
 from saigen.recipe.composer.compose import compose, read_composed
+from saigen.records.model_folder import open_model
 from saigen.refusal import Refusal
 from saigen.training.rows import read_rows
 from saigen.yaml_text import UnreadableYaml, refuse_bomb
@@ -200,3 +202,39 @@ def test_an_array_whose_header_asks_for_more_than_there_is_is_refused(tmp_path):
     for wrong in (content.replace(b"(4,)", b"(9,)"), content[:-1], content + b"0", b"", b"PK"):
         with pytest.raises(ValueError, match=r"."):
             load_npy(wrong)
+
+
+def test_each_file_of_a_model_is_opened_once_and_what_was_checked_is_used(place_of_links):
+    """What changes in a folder after it was checked reaches neither a model nor a copy."""
+    folder = place_of_links[1] / "model"
+    opened, watching = [], True
+    sys.addaudithook(
+        lambda event, values: (
+            opened.append(str(values[0]))
+            if watching and event == "open" and str(values[0]).startswith(str(folder))
+            else None
+        )
+    )
+    model = open_model(folder)
+    watching = False
+    before = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    assert sorted(opened) == sorted(str(folder / name) for name in before)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"another's")
+    copy = folder.parent / "copy"
+    model.copy_into(copy)
+    assert {name: (copy / name).read_bytes() for name in before} == before
+    assert model.weights().keys() == load(before["weights.safetensors"]).keys()
+
+
+def test_a_model_that_no_memory_holds_is_refused_before_it_is_read(place_of_links):
+    project, theirs = place_of_links
+    os.truncate(theirs / "model/weights.safetensors", 8 << 40)  # sparse
+    told = project.refused("predict", str(theirs / "model"), "data/digits.csv")
+    assert "a file of the model cannot be read" in told
+    assert "weights.safetensors" in told
+    assert "at most half of this machine's memory" in told
+    assert "a file of the model cannot be read" in project.refused(
+        "restore", str(theirs), "--to", "out"
+    )

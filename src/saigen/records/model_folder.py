@@ -2,7 +2,7 @@
 
 All that `saigen predict` needs, so that training and inference cannot differ in it. Weights are
 safetensors, the rest JSON and npy: data, never pickles. Every file has its digest in
-manifest.json, which is written last.
+manifest.json, which is written last. A folder is read once: what was checked is what is used.
 """
 
 from collections.abc import Mapping
@@ -14,8 +14,20 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from saigen.arrays import at_work, load_npy
-from saigen.digest import digest_file, digest_tree
-from saigen.documents import Document, RelativePath, Sha256, Tree, conform, read_document, regular
+from saigen.digest import digest_bytes, digest_file, digest_tree
+from saigen.documents import (
+    DOCUMENT_BYTES,
+    MEMORY_BYTES,
+    Document,
+    RelativePath,
+    Sha256,
+    Tree,
+    conform,
+    read_bytes,
+    read_document,
+    reason,
+    regular,
+)
 from saigen.files import (
     MANIFEST,
     refuse_other_files,
@@ -50,19 +62,26 @@ class Manifest(Document):
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model folder whose files are what its manifest says."""
+    """A model folder whose files are what its manifest says, as they were read."""
 
     path: Path
     manifest: dict[str, Any]
     config: dict[str, Any]
     fitted: dict[str, np.ndarray]
+    files: dict[str, bytes]  # the manifest too
 
     def weights(self) -> dict[str, Any]:
-        """The tensors by name, on the CPU."""
-        from safetensors.torch import load_file
+        """The tensors by name, on the CPU. Once: what was read is given up for them."""
+        from safetensors.torch import load
 
         with at_work("the weights cannot be read", str(self.path / WEIGHTS), _FIX):
-            return load_file(self.path / WEIGHTS)
+            return load(self.files.pop(WEIGHTS))
+
+    def copy_into(self, folder: Path) -> None:
+        """Write what was read into an empty folder."""
+        for name, content in self.files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
 
 
 def write_model(
@@ -98,18 +117,34 @@ def write_model(
 
 
 def open_model(path: Path) -> ModelFolder:
-    """Open a model folder and check every byte. Raises Refusal if anything is not as written."""
+    """Read a model folder and check every byte. Raises Refusal if anything is not as written."""
+    place = regular(path, MANIFEST) or path / MANIFEST
+    files = {MANIFEST: _read(place, DOCUMENT_BYTES)} if place.is_file() else {}
     manifest = read_document(
-        regular(path, MANIFEST) or path / MANIFEST,
+        place,
         Manifest,
         name="model folder",
         expected="the manifest that training writes last",
         fix="run `make train`, or name a folder such as model/ or runs/ID/model",
+        content=files.get(MANIFEST),
     )
+
+    def take(file: Path) -> str:
+        content = _read(file, max(0, MEMORY_BYTES - sum(map(len, files.values()))))
+        files[str(file.relative_to(path))] = content
+        return digest_bytes(content)
+
     what = "a file of the model is not what was trained"
-    refuse_other_files(path, manifest["files"], MANIFEST, what=what, fix=_FIX)
+    refuse_other_files(path, manifest["files"], MANIFEST, what=what, fix=_FIX, digest=take)
     config, recipe = (
-        read_document(path / name, kind, name=name, expected="what training wrote", fix=_FIX)
+        read_document(
+            path / name,
+            kind,
+            name=name,
+            expected="what training wrote",
+            fix=_FIX,
+            content=files[name],
+        )
         for name, kind in ((CONFIG, Tree), (RECIPE, Recipe))
     )
     if part := _foreign_part(manifest, config, recipe):
@@ -120,10 +155,23 @@ def open_model(path: Path) -> ModelFolder:
             got="another recipe's",
             fix=_FIX,
         )
-    arrays = [name for name in manifest["files"] if name.startswith("fitted/")]
+    arrays = sorted(name for name in manifest["files"] if name.startswith("fitted/"))
     with at_work("what was fitted cannot be read", str(path / "fitted"), _FIX):
-        fitted = {Path(name).stem: load_npy(path / name) for name in sorted(arrays)}
-    return ModelFolder(path=path, manifest=manifest, config=config, fitted=fitted)
+        fitted = {Path(name).stem: load_npy(files[name]) for name in arrays}
+    return ModelFolder(path=path, manifest=manifest, config=config, fitted=fitted, files=files)
+
+
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        return read_bytes(path, limit)
+    except ValueError as error:
+        raise Refusal(
+            "a file of the model cannot be read",
+            where=str(path),
+            expected="a regular file, and a model of at most half of this machine's memory",
+            got=reason(error),
+            fix=f"{_FIX}; a model that is really so large needs a machine with more memory",
+        ) from error
 
 
 def refuse_other_model(model: ModelFolder, record: Mapping[str, Any]) -> None:

@@ -5,24 +5,56 @@ run and the recipe that made it, and is used by no other. Saving stops the loop 
 copying the state takes; hashing and writing happen in a thread.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from saigen.arrays import at_work
 from saigen.digest import digest_bytes, digest_value
-from saigen.files import replacing, write_json, write_whole
+from saigen.documents import (
+    MEMORY_BYTES,
+    Count,
+    Document,
+    Name,
+    RunId,
+    Sha256,
+    conform,
+    read_bytes,
+    read_document,
+    reason,
+    refuse_unbounded,
+)
+from saigen.files import json_bytes, replacing, write_json, write_whole
 from saigen.refusal import Failure, Refusal
 
 SCHEMA = 2
 _TENSORS = "state.safetensors"
 _VALUES = "checkpoint.json"
+# A value for each tensor of a state, and as deep as what a project keeps in an optimizer.
+_LIMIT = 256 << 20  # bytes
+_VALUES_HELD, _DEPTH = 4_000_000, 300
+
+
+class Body(Document):
+    """The document checkpoint.json."""
+
+    schema_: Annotated[Literal[2], Field(alias="schema")]
+    step: Count
+    values: dict[str, Any]
+    rows: dict[Name, Name]
+    run: RunId
+    recipe: Sha256
+    tensors_sha256: Sha256
+    digest: Sha256
 
 
 @dataclass(frozen=True)
@@ -94,11 +126,11 @@ class Checkpoints:
         Raises Refusal if it is another run's.
         """
         for folder in sorted(self.folder.glob("step-*"), reverse=True):
-            state, owner = _read(folder)
-            if isinstance(state, State):
-                _refuse_other(folder, self._owner, owner)
-                return state
-            self._say(f"checkpoint {folder} is not whole ({state}); using the one before it")
+            found = _read(folder)
+            if not isinstance(found, str):
+                _refuse_other(folder, self._owner, found[1])
+                return found[0]
+            self._say(f"checkpoint {folder} is not whole ({found}); using the one before it")
         return None
 
     def _write(self, state: State, first: Callable[[], None]) -> None:
@@ -113,25 +145,54 @@ class Checkpoints:
             **self._owner,
             "tensors_sha256": digest_bytes(content),
         }
+        body["digest"] = digest_value(body)
+        conform(body, Body)
         with replacing(self.folder / f"step-{state.step:012d}") as new:
             write_whole(new / _TENSORS, content)
-            write_json(new / _VALUES, body | {"digest": digest_value(body)})
+            write_json(new / _VALUES, body)
         for old in sorted(self.folder.glob("step-*"))[: -self._kept]:
             shutil.rmtree(old, ignore_errors=True)
 
 
+def refuse_unheld(values: Mapping[str, Any]) -> None:
+    """Raise Refusal on the values of a state that no checkpoint could be read with."""
+    try:
+        refuse_unbounded(dict(values), values=_VALUES_HELD - 100, depth=_DEPTH - 2)
+        got = "" if len(json_bytes(values)) < _LIMIT - 4096 else f"more than {_LIMIT} bytes"
+    except ValueError as error:
+        got = reason(error)
+    if got:
+        raise Refusal(
+            "the state of model or optimizer is more than a checkpoint can hold",
+            where=_VALUES,
+            expected=f"at most {_VALUES_HELD} values beside the tensors, {_DEPTH} deep",
+            got=got,
+            fix="keep it in tensors, or flatter",
+        )
+
+
+def taking_up(state: State, run: Path | None) -> AbstractContextManager[None]:
+    """Around what puts a state back: whatever does not fit is a Refusal with the checkpoint."""
+    folder = (run or Path()) / "checkpoints" / f"step-{state.step:012d}"
+    return at_work("the checkpoint does not fit the run", str(folder), _without(folder))
+
+
 def adopt(folder: Path, run: Path, recipe: str) -> None:
     """Make a copied checkpoint one of `run`, which repeats the recipe that it was made by."""
-    state, owner = _read(folder)
-    if isinstance(state, State):
-        _refuse_other(folder, {"recipe": recipe}, owner)
-        body = json.loads((folder / _VALUES).read_text(encoding="utf-8"))
-        body = {key: value for key, value in body.items() if key != "digest"}
-        body["run"] = run.name
-        write_json(folder / _VALUES, body | {"digest": digest_value(body)})
+    try:
+        body = _body(folder)
+    except Refusal:
+        return
+    _refuse_other(folder, {"recipe": recipe}, body)
+    body = {key: value for key, value in body.items() if key != "digest"} | {"run": run.name}
+    write_json(folder / _VALUES, body | {"digest": digest_value(body)})
 
 
-def _refuse_other(folder: Path, expected: Mapping[str, str], owner: Mapping[str, str]) -> None:
+def _without(folder: Path) -> str:
+    return f"remove {folder}: the run continues from the checkpoint before it, or starts anew"
+
+
+def _refuse_other(folder: Path, expected: Mapping[str, str], owner: Mapping[str, Any]) -> None:
     for key, value in expected.items():
         if owner[key] != value:
             raise Refusal(
@@ -139,24 +200,47 @@ def _refuse_other(folder: Path, expected: Mapping[str, str], owner: Mapping[str,
                 where=str(folder),
                 expected=f"{key} {value[:18]}",
                 got=f"{key} {owner[key][:18]}",
-                fix=f"remove {folder}: the run continues from the checkpoint before it, or starts "
-                "anew",
+                fix=_without(folder),
             )
 
 
-def _read(folder: Path) -> tuple[State | str, dict[str, str]]:
-    """The state in a folder, or in a few words what is wrong with it; and whose it is."""
+def _body(folder: Path) -> dict[str, Any]:
+    """What checkpoint.json says, if it is whole and of this folder. Raises Refusal."""
+    path = folder / _VALUES
+    body: dict[str, Any] = read_document(
+        path,
+        Body,
+        name="checkpoint",
+        expected="what a training wrote",
+        fix=_without(folder),
+        limit=_LIMIT,
+        values=_VALUES_HELD,
+        depth=_DEPTH,
+    )
+    told = {key: value for key, value in body.items() if key != "digest"}
+    named = f"step-{body['step']:012d}"
+    got = "" if digest_value(told) == body["digest"] else f"{_VALUES} was altered"
+    got = got or ("" if folder.name == named else f"it holds step {body['step']}")
+    if got:
+        raise Refusal(
+            "this is not a whole checkpoint",
+            where=str(path),
+            expected="the digest and the step that it was written with",
+            got=got,
+            fix=_without(folder),
+        )
+    return body
+
+
+def _read(folder: Path) -> tuple[State, dict[str, Any]] | str:
+    """The state in a folder with all that its document says; or in a few words what is wrong."""
     try:
-        body = json.loads((folder / _VALUES).read_text(encoding="utf-8"))
-        told = body.pop("digest")
-        if digest_value(body) != told or body["schema"] != SCHEMA:
-            return f"{_VALUES} was altered", {}
-        content = (folder / _TENSORS).read_bytes()
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        return f"{type(error).__name__}: {error}", {}
-    if digest_bytes(content) != body["tensors_sha256"]:
-        return f"{_TENSORS} was altered", {}
-    if folder.name != f"step-{body['step']:012d}":
-        return f"it holds step {body['step']}", {}
-    state = State(body["step"], load(content), body["values"], body["rows"])
-    return state, {"run": body["run"], "recipe": body["recipe"]}
+        body = _body(folder)
+        content = read_bytes(folder / _TENSORS, MEMORY_BYTES)
+        if digest_bytes(content) != body["tensors_sha256"]:
+            return f"{_TENSORS} was altered"
+        return State(body["step"], load(content), body["values"], body["rows"]), body
+    except Refusal as refusal:
+        return refusal.got
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        return f"{_TENSORS}: {reason(error)}"

@@ -46,7 +46,7 @@ class Encoder:
     def encode(self, value: Any, path: str) -> Form:
         """The form of a value. Raises Refusal, by path, if there is none."""
         if value is None or type(value) in (bool, int, str):
-            return value
+            return value if type(value) is not int or abs(value) < 2**63 else {"int": hex(value)}
         if isinstance(value, Tensor):
             return self._tensor(value, path)
         if type(value) in _DICTS:
@@ -146,6 +146,8 @@ class Decoder:
     def _leaf(self, kind: str, content: Any) -> Any:
         if kind == "float":
             return float.fromhex(content)
+        if kind == "int":
+            return int(content, 16)
         if kind == "complex":
             return complex(*map(float.fromhex, content))
         if kind == "numpy":
@@ -153,7 +155,11 @@ class Decoder:
             memory = self._tensors[name].numpy().tobytes()
             array = np.frombuffer(memory, dtype).reshape(shape).copy()
             return array if whole else array[()]
-        return torch.device(content) if kind == "device" else getattr(torch, content)
+        if kind == "device":
+            return torch.device(content)
+        if kind == "dtype" and isinstance(dtype := getattr(torch, content), torch.dtype):
+            return dtype
+        raise ValueError(f"nothing of the kind {kind}")
 
     def _dict(self, pairs: list[Any], now: Any) -> Any:
         into = now if type(now) in _DICTS else {}

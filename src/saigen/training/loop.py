@@ -17,7 +17,7 @@ from saigen.recipe.callables.callees import function
 from saigen.recipe.schema import Config, Trainer
 from saigen.refusal import Refusal
 from saigen.training.build import build_dataset, build_model, build_task
-from saigen.training.checkpoint import Checkpoints
+from saigen.training.checkpoint import Checkpoints, refuse_unheld, taking_up
 from saigen.training.clipping import Clipping
 from saigen.training.contract import Task, refuse_nonfinite
 from saigen.training.evaluation import Evaluation
@@ -108,7 +108,8 @@ def train(
     found = group.share(checkpoints.newest() if checkpoints else None)
     first = found.step if found else 0
     if found:
-        state.restore(found.tensors, found.values)
+        with taking_up(found, folder):
+            state.restore(found.tensors, found.values)
         if group.writes:
             say(f"continuing after step {first}")
     drawn: deque[np.ndarray] = deque()  # the batches that were handed out, for the trace
@@ -194,7 +195,7 @@ def train(
             done += 1
             if step == first:  # and what no step may do
                 _check(flat, reduction, rates)
-                state.export()
+                refuse_unheld(state.export()[1])
 
             # -- What only some steps need: a look, a validation, a checkpoint ------------------
             at_end = done == total_steps

@@ -6,8 +6,15 @@ from typing import Any
 
 import torch
 
+from saigen.documents import Count, Document, Name, conform
 from saigen.recipe.schema import Config, Trainer
 from saigen.refusal import Failure, Refusal
+
+
+class _Values(Document):
+    step: Count
+    value: Name  # a float's text, which names its bits
+    since: Count
 
 
 class Selection:
@@ -56,11 +63,12 @@ class Selection:
         return patience is not None and self.since >= patience
 
     def values(self) -> dict[str, Any]:
-        """What a checkpoint keeps beside the tensors. A float's text names its bits."""
+        """What a checkpoint keeps beside the tensors."""
         return {"step": self.step, "value": repr(self.value), "since": self.since}
 
     def restore(self, values: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
         """Take up where a checkpoint stood."""
+        conform(values, _Values)
         self.step, self.since = values["step"], values["since"]
         self.value = float(values["value"])
         self.tensors = dict(tensors)

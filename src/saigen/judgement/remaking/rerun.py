@@ -67,18 +67,16 @@ def restore(run: Run, root: Path, target: Path, say: Say) -> None:
         refuse_owned(target, root)
     refuse_unless_replaceable(target)
     target = target.resolve()
-    source = run.folder / "model"
-    if source.is_dir() and _weights(source) == run.outcome["weights"]["sha256"]:
-        _replace(source, target)
+    source, wanted = run.folder / "model", (run.outcome["weights"] or {}).get("sha256")
+    if source.is_dir() and _replaced(source, target, wanted) == wanted:
         return
     commit, got = _publication(run.outcome["digest"], root), "neither"
     if commit is not None:
         say(f"model: from the DVC remote, as of commit {commit[:12]}")
         with worktree(root, commit) as project:
             remotes.pull(project, "model", "the model of the run cannot be had any more")
-            found = _weights(project / "model")
-            if found == run.outcome["weights"]["sha256"]:
-                _replace(project / "model", target)
+            found = _replaced(project / "model", target, wanted)
+            if found == wanted:
                 return
             got = f"commit {commit}, whose model has the weights {found}"
     raise Refusal(
@@ -90,9 +88,17 @@ def restore(run: Run, root: Path, target: Path, say: Say) -> None:
     )
 
 
-def _weights(model: Path) -> str:
-    """The digest of the weights of a model folder, once all of it was checked."""
-    return str(open_model(model).manifest["files"][WEIGHTS])
+def _replaced(source: Path, target: Path, wanted: str | None) -> str:
+    """Put a model folder, once all of it was checked, in the target's place if its weights have
+    the digest that is wanted; returns the digest that they have.
+    """
+    model = open_model(source)
+    found = str(model.manifest["files"][WEIGHTS])
+    if found == wanted:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target) as new:
+            model.copy_into(new)
+    return found
 
 
 def _with_uncommitted(run: Run, root: Path, scratch: Path) -> Run:
@@ -155,9 +161,3 @@ def _publication(part: str, root: Path) -> str | None:
         if f'"{part}"'.encode() in (git_dvc.committed(root, commit, path) or b""):
             return commit
     return None
-
-
-def _replace(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(target) as new:
-        copy_regular(source, new)
