@@ -14,7 +14,7 @@ from conftest import ROOT
 from lab import Attempt
 
 from saigen import files
-from saigen.files import locked, refuse_unless_replaceable, replacing
+from saigen.files import end_replacements, locked, refuse_unless_replaceable, replacing
 from saigen.outputs import refuse_output, refuse_owned, write_output
 from saigen.refusal import Refusal
 
@@ -352,6 +352,52 @@ def test_a_replacement_killed_between_its_two_renames_is_ended_by_the_next(
     assert len(list(tmp_path.glob(".target.saigen-*"))) == 1
     fail_while_replacing(tmp_path / "target")
     assert snapshot(tmp_path) == {str(tmp_path / "target/file"): then.encode()}
+
+
+AT_THE_END = """
+import os, signal
+from pathlib import Path
+from saigen import files
+files._remove = lambda workplace: os.kill(os.getpid(), signal.SIGKILL)
+with files.replacing(Path("step-1")) as new:
+    (new / "file").write_text("new")
+"""
+
+
+@pytest.mark.parametrize("after", ["another replacement", "a look"])
+def test_what_a_kill_at_the_end_of_a_replacement_leaves_is_gone_with_the_next_in_that_place(
+    tmp_path, after
+):
+    """Of a last checkpoint, say, which nothing ever replaces again."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    for _ in range(2):  # with nothing in its place, and with something
+        command = [sys.executable, "-c", AT_THE_END]
+        subprocess.run(command, cwd=tmp_path, env=environment, check=False)
+        assert len(list(tmp_path.glob(".step-1.saigen-*"))) == 1
+    assert (tmp_path / "step-1/file").read_text() == "new"
+    if after == "a look":
+        end_replacements(tmp_path)
+    else:
+        fail_while_replacing(tmp_path / "step-2")
+    assert snapshot(tmp_path) == {str(tmp_path / "step-1/file"): b"new"}
+
+
+def test_a_folder_to_fill_that_another_process_took_away_is_made_anew(tmp_path, monkeypatch):
+    """Between the making of its lock file and the lock."""
+    lock, taken = files.locked, []
+
+    def take_away(path, **wait):
+        if not taken:
+            taken.append(path)
+            shutil.rmtree(path.parent)
+            path = tmp_path / "lock"
+        return lock(path, **wait)
+
+    monkeypatch.setattr(files, "locked", take_away)
+    with replacing(tmp_path / "target") as new:
+        (new / "file").write_text("new")
+    assert len(taken) == 1
+    assert (tmp_path / "target/file").read_text() == "new"
 
 
 def test_a_replacement_leaves_alone_what_another_process_fills(tmp_path):

@@ -20,6 +20,7 @@ from saigen.digest import digest_file
 from saigen.refusal import Refusal
 
 MANIFEST = "manifest.json"
+_MARK = ".saigen-"  # in the names of what takes another's place
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # rename(2), Linux
 # What a file system says that cannot exchange two names (NFS, FAT).
 _NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV}
@@ -96,12 +97,12 @@ def replacing(target: Path) -> Iterator[Path]:
     """A folder to fill, which takes the target's place in one step when the context ends.
 
     Until then what stands there stays whole, and after an exception. A kill leaves a hidden folder
-    beside the target, which the next replacement of that target removes.
+    beside the target, which the next replacement in that place removes.
     """
     with beside(target) as new:
         yield new
         if not _exchanged(new, target):
-            # `old` is what `_clear` brings back after a kill between these two
+            # `old` is what `end_replacements` brings back after a kill between these two
             target.rename(new.with_name("old"))
             new.rename(target)
         sync_folder(target.parent)
@@ -112,15 +113,35 @@ def beside(target: Path) -> Iterator[Path]:
     """An empty folder on the target's file system, gone when the context ends, unless it was moved
     away. What was written into it is on disk when it is moved by `move` or `replacing`.
     """
-    _clear(target)
-    workplace = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
-    try:
+    end_replacements(target.parent)
+    while True:
+        workplace = Path(tempfile.mkdtemp(prefix=f".{target.name}{_MARK}", dir=target.parent))
         with locked(workplace / "lock"):
             new = workplace / "new"
-            new.mkdir()
-            yield new
-    finally:
-        _remove(workplace)
+            try:
+                new.mkdir()
+            except FileNotFoundError:  # another process took it for left before it was locked
+                continue
+            try:
+                yield new
+            finally:
+                _remove(workplace)
+            return
+
+
+def end_replacements(folder: Path) -> None:
+    """Remove what killed processes left in a folder of what they were to replace there; end a
+    replacement that had begun.
+    """
+    for left in list(folder.glob(f".*{_MARK}*")):
+        target = folder / left.name[1:].rpartition(_MARK)[0]
+        if not (left / "lock").is_file():
+            continue  # just made, or nearly gone; empty
+        with contextlib.suppress(OSError), locked(left / "lock", wait=False) as free:
+            if free and not os.path.lexists(target) and (left / "old").is_dir():
+                (left / "new").rename(target)
+            if free:
+                _remove(left)
 
 
 def move(new: Path, target: Path) -> bool:
@@ -213,22 +234,6 @@ def _stranger(folder: Path) -> str:
             if inner not in known and not litter:
                 return f"{inner}, which {MANIFEST} does not name"
     return ""
-
-
-def _prefix(target: Path) -> str:
-    return f".{target.name}.saigen-"
-
-
-def _clear(target: Path) -> None:
-    """Remove what killed processes left beside a target; end a replacement that had begun."""
-    for left in list(target.parent.iterdir()):
-        if not left.name.startswith(_prefix(target)) or not (left / "lock").is_file():
-            continue  # without it: just made, or nearly gone; empty
-        with contextlib.suppress(OSError), locked(left / "lock", wait=False) as free:
-            if free and not os.path.lexists(target) and (left / "old").is_dir():
-                (left / "new").rename(target)
-            if free:
-                _remove(left)
 
 
 def _remove(workplace: Path) -> None:

@@ -33,7 +33,7 @@ from saigen.documents import (
     reason,
     refuse_unbounded,
 )
-from saigen.files import json_bytes, replacing, write_json, write_whole
+from saigen.files import end_replacements, json_bytes, replacing, write_json, write_whole
 from saigen.refusal import Failure, Refusal
 
 SCHEMA = 2
@@ -125,6 +125,7 @@ class Checkpoints:
 
         Raises Refusal if it is another run's.
         """
+        end_replacements(self.folder)
         for folder in sorted(self.folder.glob("step-*"), reverse=True):
             found = _read(folder)
             if not isinstance(found, str):
