@@ -18,6 +18,7 @@ from saigen.recipe.lock import (
     installed_versions,
     locked_versions,
     mend,
+    unimportable,
     version_differences,
 )
 from saigen.recipe.seal import NAME, Replaced, changed_files
@@ -185,6 +186,34 @@ def test_under_warn_the_differences_are_said_and_given_back(
     assert told.endswith(f"; to mend it: {mend()}")
     assert hold_to_lock(tmp_path, "warn") is found  # one look a process
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("drifted", [False, True])
+@pytest.mark.parametrize(
+    ("name", "text", "what"),
+    [
+        ("project.models.nothing", "No module named 'project.models.nothing'", "of the project"),
+        ("pandas", "No module named 'pandas'", "a library cannot be imported"),
+        ("saigen.nothing", "cannot import name 'x' from 'saigen.nothing'", None),
+        ("json", "cannot import name 'x' from 'json'", None),
+        (None, "libmkl.so.2: cannot open shared object file", "a library cannot be imported"),
+    ],
+)
+def test_a_failed_import_is_called_drift_only_where_it_may_come_from_it(
+    tmp_path: Path, drifted: bool, name: str | None, text: str, what: str | None
+) -> None:
+    root = tmp_path if drifted else ROOT  # there is no lock to hold to
+    (tmp_path / "src/project").mkdir(parents=True)
+    told = unimportable(root, ImportError(text, name=name))
+    if what is None:
+        assert told is None
+        return
+    assert text in told.got
+    if drifted and "library" in what:
+        what = "the environment is not the one that is locked"
+        assert "there is no docker/lock-c" in told.got
+        assert told.fix == mend()
+    assert what in told.what
 
 
 def test_of_many_differences_the_first_are_shown_and_the_rest_counted() -> None:

@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT, TIMEOUT, Project, copy_project
 
 from saigen.recipe.composer.compose import compose
+from saigen.refusal import Refusal
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 DVC = str(Path(sys.executable).parent / "dvc")
@@ -240,8 +241,19 @@ def test_a_sweep_gives_searchers_the_monitored_metric_and_fails_where_a_job_fail
     config, _, _ = fresh.runs()[fresh.composes(*ASKED)]
     assert "monitor: accuracy" in config
     assert 0 < objective(ASKED, fresh.root) < 1
+    (curve,) = fresh.root.glob("runs/*/history.csv")
+    whole = curve.read_bytes()
+    for content in (b"", b"step\n1,\xff\n", whole.replace(b",0.", b",9."), b'"\0\n'):
+        curve.write_bytes(content)
+        with pytest.raises(Refusal, match="the learning curve is not the one that the run wrote"):
+            objective(ASKED, fresh.root)
+    curve.write_bytes(whole)
     done = fresh.run(
         sys.executable, "-m", "saigen", "train", "--multirun", "optimizer.lr=0.01,fast"
     )
-    assert done.returncode != 0
+    assert done.returncode == 1
     assert "refused: optimizer.lr is of the wrong kind" in done.stderr
+    assert "failed: a job of the sweep ended with exit code 2" in done.stderr
+    assert "Traceback" not in done.stderr
+    alone = done.stderr.partition("alone: saigen ")[2].splitlines()[0]
+    assert "optimizer.lr is of the wrong kind" in fresh.refused(*alone.split())  # the fix

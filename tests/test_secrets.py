@@ -119,6 +119,37 @@ def test_a_refusal_says_no_secret_whatever_it_was_given():
         assert core(secret) not in told
 
 
+@pytest.mark.parametrize("form", ["github", "env", "url"])
+def test_a_command_line_that_cannot_be_taken_is_said_without_its_secrets(project, form):
+    secret = SECRETS[form]
+    for arguments in (
+        ("train", f"--key={secret}"),
+        (secret,),
+        ("show", "last", secret),
+        ("train", "-m", f"x=[{secret}"),
+        ("train", "-m", f"randomness.seed={secret}", "debug=two_steps"),
+        ("compose", "--explain"),
+    ):
+        told = project.refused(*arguments)
+        assert core(secret) not in told
+    assert "this is no command line of saigen" in told
+    assert "expected: saigen compose [-h]" in told
+    assert "fix:      `saigen compose --help` says what it may be" in told
+
+
+def test_what_hydra_says_of_a_sweep_reaches_the_terminal_as_text(project):
+    done = project.run(sys.executable, "-m", "saigen", "train", "-m", "debug=two_steps",
+                       "+x='a\x1b]0;b'")  # fmt: skip
+    assert done.returncode == 1
+    assert "[HYDRA]" in done.stdout
+    assert "\\u001b]0;b" in done.stdout
+    for text in (done.stdout, done.stderr):
+        assert "\x1b" not in text
+        assert "Traceback" not in text
+    assert "refused: x holds a control character" in done.stderr
+    assert "failed: a job of the sweep ended with exit code 2" in done.stderr
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
     return Repository(tmp_path / "project")

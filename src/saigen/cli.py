@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from saigen import exit_codes
 from saigen.printing import bare, visible_output
@@ -36,9 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    chosen = _parser().parse_args(arguments)
-    verb: _Verb = chosen.verb
     try:
+        chosen = _parser().parse_args(arguments)
+        verb: _Verb = chosen.verb
         with answered(stop):
             code = verb(chosen) or exit_codes.DONE
             sys.stdout.flush()
@@ -47,8 +47,13 @@ def _run(arguments: Sequence[str] | None) -> int:
             traceback.print_exception(refusal)
         _tell(refusal)
         return exit_codes.FAILED if isinstance(refusal, Failure) else exit_codes.REFUSED
-    except ImportError:
-        return _refused_for_drift()
+    except ImportError as error:
+        from saigen.recipe.lock import unimportable
+
+        if not (found := unimportable(ROOT, error)):
+            raise
+        _tell(found)
+        return exit_codes.REFUSED
     except OSError as error:
         if _nobody_reads():
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still in Python's buffer
@@ -64,8 +69,21 @@ def _run(arguments: Sequence[str] | None) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    """What it cannot take is said as everything else is: it may hold a password."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Refusal(
+            "this is no command line of saigen",
+            where=f"command line: {self.prog}",
+            expected=self.format_usage().removeprefix("usage: ").strip(),
+            got=message,
+            fix=f"`{self.prog} --help` says what it may be",
+        )
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="saigen",
         description="Train so that every number can be made again.",
         epilog="KEY=VALUE are Hydra overrides: model=cnn optimizer.lr=0.01. RUN is an id, the "
@@ -87,18 +105,6 @@ def _nobody_reads() -> bool:
     output = select.poll()
     output.register(1, 0)  # of errors it tells all the same
     return bool(output.poll(0))
-
-
-def _refused_for_drift() -> int:
-    """Inside `except ImportError`: 2 if packages are not as locked, which is said; else raise."""
-    from saigen.recipe.lock import hold_to_lock
-
-    try:
-        hold_to_lock(ROOT, "refuse")
-    except Refusal as refusal:
-        _tell(refusal)
-        return 2
-    raise  # noqa: PLE0704  of the error that is being handled
 
 
 def _unwritable(error: OSError) -> Failure:

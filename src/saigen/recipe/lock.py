@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from saigen.project_code import line_of
 from saigen.recipe.seal import Replaced, changed_files
 from saigen.refusal import Refusal
 
 _LOCKED = re.compile(r"^([a-z0-9][a-z0-9.-]*)==(\S+)", re.MULTILINE)
 _TOOLS = frozenset({"pip", "saigen"})  # they may be there; neither enters a number
+_DRIFTED = "the environment is not the one that is locked"
 _SHOWN = 12  # differences in a refusal; the record of a run under `warn` has them all
 
 
@@ -56,19 +58,50 @@ def hold_to_lock(root: Path, policy: Literal["refuse", "warn"]) -> Drift:
 @functools.cache
 def _held(root: Path, policy: str) -> Drift:
     found = drift(root)
-    what = "the environment is not the one that is locked"
     if found.lines and policy == "refuse":
         raise Refusal(
-            what,
+            _DRIFTED,
             where=sys.prefix,
             expected=f"exactly what {lock_file(root).relative_to(root)} lists",
             got=found.words(),
             fix=f"{mend()}; agreement.environment_drift=warn takes it as it is and records it",
         )
     if found.lines and os.environ.get("RANK", "0") == "0":
-        told = f"{what}, which is recorded: {found.words()}; to mend it: {mend()}"
+        told = f"{_DRIFTED}, which is recorded: {found.words()}; to mend it: {mend()}"
         print(f"warning: {told}", file=sys.stderr)
     return found
+
+
+def unimportable(root: Path, error: ImportError) -> Refusal | None:
+    """What to say of an import that failed; None where it was of a module of the instrument's or of
+    Python's, which is a fault of the instrument.
+
+    Of a library's, the environment may be the cause; a module of the project's is its own matter.
+    """
+    top, where = (error.name or "").partition(".")[0], line_of(error)
+    own = {path.stem for path in (root / "src").glob("*")} - {"saigen"}
+    if top in own or (where and top in sys.stdlib_module_names):
+        return Refusal(
+            "a module of the project cannot be imported",
+            where=where or top,
+            expected="names that are there",
+            got=str(error),
+            fix="mend the import; SAIGEN_TRACEBACK=1 shows the whole way to it",
+        )
+    if top == "saigen" or top in sys.stdlib_module_names:
+        return None
+    found = drift(root)
+    lock = lock_file(root).relative_to(root)
+    return Refusal(
+        _DRIFTED if found.lines else "a library cannot be imported",
+        where=where or sys.prefix,
+        expected=f"exactly what {lock} lists" if found.lines else f"a library that {lock} lists",
+        got="; ".join(filter(None, [str(error), found.words()])),
+        fix=mend()
+        if found.lines
+        else "name it among the dependencies in pyproject.toml, then "
+        "`make lock .venv`; or leave the import out",
+    )
 
 
 def drift(root: Path) -> Drift:
