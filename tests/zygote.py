@@ -9,6 +9,7 @@ log and where errors go, whether saigen is imported anew, from cwd, and a file w
 config, if there is one to hand over; answers with the child's pid.
 """
 
+import ctypes
 import itertools
 import json
 import os
@@ -49,7 +50,8 @@ class Zygote:
     ) -> int:
         """Fork a verb; returns its pid. Its code comes to log.code when it ends.
 
-        `hurt`: `kill_at` a number of changes of files, or `file_bytes` a file may have at most.
+        `hurt`: `kill_at` a number of changes of files, `file_bytes` a file may have at most, or
+        `bound` by the rights of files, which a root is not.
         """
         request = {"argv": argv, "cwd": str(cwd), "env": env, "log": str(log)}
         request |= {
@@ -103,11 +105,13 @@ def _child(request: dict) -> None:
     os._exit(_run(plan, argv))
 
 
-def _hurt(*, kill_at: int = 0, file_bytes: int = 0) -> None:
-    """Lead a process group; be killed just before the change of a file with a number, or let no
-    file grow beyond a size, as on a full disk.
+def _hurt(*, kill_at: int = 0, file_bytes: int = 0, bound: int = 0) -> None:
+    """Lead a process group; be killed just before the change of a file with a number, let no file
+    grow beyond a size, as on a full disk, or have no rights but those of the files' owner.
     """
     os.setsid()
+    if bound:
+        _give_up_rights()
     if file_bytes:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, resource.RLIM_INFINITY))
     changes = itertools.count(1)
@@ -119,6 +123,22 @@ def _hurt(*, kill_at: int = 0, file_bytes: int = 0) -> None:
 
     if kill_at:
         sys.addaudithook(watch)
+
+
+def _give_up_rights() -> None:
+    """Let the rights of files bind also a root: as capabilities(7) has it, without CAP_DAC_OVERRIDE
+    and CAP_DAC_READ_SEARCH, here and in what is started from here. No other user would do: he
+    could not reach a root's temporary folder, nor this environment.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this process
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; the higher ones
+    assert libc.capget(header, sets) == 0
+    for capability in (1, 2):
+        libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP, which a root alone may
+        for at in range(3):
+            sets[at] &= ~(1 << capability)
+    assert libc.capset(header, sets) == 0
 
 
 def _run(plan: dict | None, argv: list[str]) -> int:

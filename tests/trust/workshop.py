@@ -1,6 +1,5 @@
 """Projects in the states from which each command is tried, and what must be the same afterwards."""
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,8 +130,3 @@ def read_only(folder: Path, *, on: bool) -> None:
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
             path.chmod((0o555 if on else 0o755) if path.is_dir() else 0o444 if on else 0o644)
-
-
-def is_root() -> bool:
-    """Whether rights do not bind this process."""
-    return os.geteuid() == 0
