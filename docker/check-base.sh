@@ -18,11 +18,12 @@ digest_of() { # host repository tag -> what the registry calls that tag today
     fi
     answer=$(curl -fsSI ${token:+-H "Authorization: Bearer $token"} -H "Accept: $accept" \
         "$scheme://$host/v2/$repository/manifests/$tag") || return 1
-    tr -d '\r' <<<"$answer" | sed -n 's/^[Dd]ocker-[Cc]ontent-[Dd]igest: //p'
+    tr -d '\r' <<<"$answer" | LC_ALL=C tr -c '[:print:]\n' '?' | sed -n 's/^[Dd]ocker-[Cc]ontent-[Dd]igest: //p'
 }
 
 status=0
 for image in "$@"; do
+    image=$(printf %s "$image" | LC_ALL=C tr -c '[:print:]' '?')
     pinned=${image#*@} name=${image%@*}
     host=registry-1.docker.io
     if [[ $name == */* && ${name%%/*} == *[.:]* ]]; then

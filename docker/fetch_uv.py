@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
-from pip_settings import PYPI, PipSettings, read_settings
+from pip_settings import PYPI, PipSettings, read_settings, visible
 
 WHEEL = "uv-{version}-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl"
 
@@ -47,7 +47,7 @@ def main(lock: Path, program: Path) -> None:
     sys.exit(
         "refused: the pinned uv could not be fetched\n"
         f"  where:    {lock}\n  expected: {name}\n"
-        f"  got:      {'; '.join(tried) or 'no place to look'}\n"
+        f"  got:      {visible('; '.join(tried)) or 'no place to look'}\n"
         "  fix:      check the network or pip's settings (`pip config list`), or put that\n"
         f"            wheel into a folder and set PIP_FIND_LINKS to it, or put uv {version} on PATH"
     )

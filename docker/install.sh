@@ -27,7 +27,7 @@ complete && exit 0
 start=$SECONDS
 find_python
 find_uv
-echo "Making $venv from $lock with $PYTHON" >&2
+echo "Making $venv from $lock with $PYTHON" | visible >&2
 wanted=$PRIVATE/$variant.txt # `==2.13.0` is met by 2.13.0+cpu as well, `===2.13.0` is not
 sed 's/^torch==/torch===/' "$lock" >"$wanted"
 [ "$variant" != cpu ] || find_torch_cpu "$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' "$lock")"
@@ -60,4 +60,4 @@ rm -f "$venv/.sealed"
 made_of >"$stamp.partial" && mv "$stamp.partial" "$stamp"
 # The first look at every file, so that the first start does not pay for it (saigen.recipe.seal).
 [ -n "${SAIGEN_VENV:-}" ] || "$venv/bin/python" -m saigen.recipe.lock
-echo "Made $venv in $((SECONDS - start)) s" >&2
+echo "Made $venv in $((SECONDS - start)) s" | visible >&2

@@ -155,8 +155,14 @@ def _reachable(text: str) -> tuple[str, ...]:
         if folder is None or folder.exists():
             places.append(place)
         else:
-            print(f"note: {folder} is configured for pip and is not there", file=sys.stderr)
+            note = f"note: {folder} is configured for pip and is not there"
+            print(visible(note), file=sys.stderr)
     return tuple(places)
+
+
+def visible(text: str) -> str:
+    """What somebody else said, for a terminal: other lines and letters only."""
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\u{ord(c):04x}" for c in text)
 
 
 def _folder(place: str) -> Path | None:

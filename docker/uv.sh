@@ -6,8 +6,12 @@ BROUGHT_PYTHON=3.11.13 # where there is no Python 3.11, uv brings this one; it i
 PYTORCH_CPU=https://download.pytorch.org/whl/cpu/torch/
 PRIVATE=.saigen        # private to this clone, ignored by git
 
+# What somebody else said, for a terminal: a sign that is none of ASCII's letters may be a command.
+visible() { LC_ALL=C tr -c '[:print:]\n\t' '?'; }
+
 refuse() { # what where expected got fix
-    printf 'refused: %s\n  where:    %s\n  expected: %s\n  got:      %s\n  fix:      %s\n' "$@" >&2
+    printf 'refused: %s\n  where:    %s\n  expected: %s\n  got:      %s\n  fix:      %s\n' "$@" |
+        visible >&2
     exit 2
 }
 

@@ -308,3 +308,34 @@ def test_every_line_of_make_train_is_one_that_the_shell_can_read(words):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     read = ["bash", "-n", "-c", done.stdout]
     assert subprocess.run(read, capture_output=True, text=True, check=False).stderr == ""
+
+
+ESCAPES = "\x1b]0;taken\x07\x9b2J\u202e"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["bash", "-c", f'. docker/uv.sh; refuse "{ESCAPES}" b c "{ESCAPES}" e'],
+        ["docker/check-base.sh", f"127.0.0.1:1/x{ESCAPES}:1@sha256:{'0' * 64}"],
+        ["sh", "docker/entrypoint.sh", "true"],
+        [sys.executable, "-EsB", "docker/pip_settings.py"],
+        [sys.executable, "-EsB", "docker/fetch_uv.py", "docker/lock-uv.txt", "/nowhere/uv"],
+        ["docker/install.sh"],
+    ],
+    ids=["refuse", "check-base", "entrypoint", "pip_settings", "fetch_uv", "install"],
+)
+def test_no_script_of_the_container_hands_a_command_to_the_terminal(tmp_path, command):
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\necho 'GPU{ESCAPES}'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    variables = {
+        "HOME": f"/dev/null/{ESCAPES}", "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "VARIANT": f"cuda{ESCAPES}" if "install" in command[0] else "cuda", "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": f"/nowhere{ESCAPES} http://127.0.0.1:1/{ESCAPES}/", "LC_ALL": "C.UTF-8",
+    }  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, check=False)
+    told = done.stderr.decode(errors="replace")
+    if "check-base" in command[0]:
+        told += done.stdout.decode(errors="replace")
+    assert told.strip()
+    assert not [sign for sign in told if not sign.isprintable() and sign not in "\n\t"]
