@@ -1,5 +1,6 @@
 """The whole line, as a person runs it: real DVC, real processes."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -230,3 +231,41 @@ def test_help_and_runs_answer_without_importing_torch(prepared_project):
         assert "saigen.cli" in done.stderr
         assert "torch" not in done.stderr
         assert "hydra" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["symlink", "symlink elsewhere", "hardlink"])
+def test_every_verb_works_where_dvc_puts_links_in_place_of_the_files_it_keeps(project, kind):
+    """`cache.type`: for data that are too large for two copies."""
+    trainer = project.root / "conf/trainer/default.yaml"
+    trainer.write_text(trainer.read_text().replace("max_steps: null", "max_steps: 2"))
+    project.run("git", "init", "-q")
+    for command in (
+        ("config", "cache.type", kind.split()[0]),
+        *([("cache", "dir", "../elsewhere")] if "elsewhere" in kind else []),
+        ("commit", "--force", "data.dvc"),
+        ("repro",),
+        ("checkout", "--relink"),
+    ):
+        done = project.run("dvc", *command)
+        assert done.returncode == 0, done.stdout + done.stderr
+    linked = ["data/digits.csv", "prepared/manifest.json", "model/weights.safetensors",
+              "results/predictions.csv"]  # fmt: skip
+    assert all((project.root / name).is_symlink() == ("symlink" in kind) for name in linked)
+    for verb in (
+        ("data",),
+        ("evaluate", "--stage"),
+        ("predict", "model", "data/digits.csv", "--out", "out.csv"),
+        ("show", "results"),
+        ("diff", "results", "last"),
+        ("audit",),
+        ("train", "optimizer.lr=0.01"),
+        ("restore", "last"),
+        ("prepare",),
+    ):
+        project.saigen(*verb)
+    kept = (project.root.parent / "elsewhere", project.root / ".dvc/cache")
+    for place in (p for folder in kept for p in folder.glob("files/md5/*/*")):
+        content = place.read_bytes()
+        digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        assert digest == f"{place.parent.name}{place.name}".removesuffix(".dir")

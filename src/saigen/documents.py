@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from saigen.files import is_regular
 from saigen.printing import HIDDEN, one_line
 from saigen.refusal import Refusal
 
@@ -231,7 +232,7 @@ def regular(folder: Path, name: str) -> Path | None:
             mode = path.lstat().st_mode
         except (FileNotFoundError, NotADirectoryError):
             return None
-        if stat.S_ISLNK(mode) or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        if not (stat.S_ISDIR(mode) or is_regular(path)):
             raise _irregular(path, mode)
     return path if path.is_file() else None
 
@@ -240,7 +241,7 @@ def regular_files(folder: Path) -> Iterator[str]:
     """The name of every file below a folder, in order. Raises Refusal as `regular` does."""
     for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
         mode = path.lstat().st_mode
-        if stat.S_ISREG(mode):
+        if is_regular(path):
             yield str(path.relative_to(folder))
         elif not stat.S_ISDIR(mode):
             raise _irregular(path, mode)

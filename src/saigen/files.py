@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from saigen import git_dvc
 from saigen.digest import digest_file
 from saigen.refusal import Refusal
 
@@ -277,8 +278,19 @@ def _umask() -> int:
 
 
 def is_regular(path: Path) -> bool:
-    """Whether a plain file stands at a path: no link, no folder, no device."""
+    """Whether a plain file stands at a path: no folder, no device, and no link but DVC's own into
+    the cache of the project that this process stands in (`cache.type=symlink`).
+    """
     try:
-        return stat.S_ISREG(path.lstat().st_mode)
+        mode = path.lstat().st_mode
+        return stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and _is_cached(path))
     except OSError:
         return False
+
+
+def _is_cached(link: Path) -> bool:
+    target = link.readlink()
+    if target.parts[-4:-2] != ("files", "md5"):  # as DVC names what it keeps; asking it costs 0.6 s
+        return False
+    cache, place = git_dvc.cache(Path.cwd()), (link.parent / target).resolve()
+    return cache is not None and place.is_relative_to(cache) and place.is_file()

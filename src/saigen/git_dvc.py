@@ -6,6 +6,7 @@ the environment of `GIT_*` and `DVC_*`, states each setting that can change an a
 apart from values that came out of a record.
 """
 
+import functools
 import hashlib
 import os
 import re
@@ -74,6 +75,13 @@ def dvc(project: Path, verb: str, *arguments: str, seconds: float | None = None)
         [sys.executable, "-m", "dvc", verb, *arguments], cwd=project, capture_output=True,
         check=False, env=_environment(), stdin=subprocess.DEVNULL, timeout=seconds,
     )  # fmt: skip
+
+
+@functools.cache
+def cache(project: Path) -> Path | None:
+    """The folder in which DVC keeps the files of a project; None where it has none."""
+    done = dvc(project, "cache", "dir")
+    return None if done.returncode else Path(os.fsdecode(done.stdout.strip())).resolve()
 
 
 def head(root: Path) -> str | None:

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -90,6 +91,27 @@ def test_a_link_in_a_model_folder_is_refused_by_restore_and_predict(place_of_lin
     assert "model/fitted/mean.npy" in told
     assert not (project.root / "out").exists()
     assert "a link" in project.refused("predict", str(theirs / "model"), "data/digits.csv")
+
+
+def test_only_a_link_into_the_cache_of_ones_own_project_is_taken_for_a_file(place_of_links):
+    project, theirs = place_of_links
+    subprocess.run(["git", "init", "-q", project.root], check=True)
+    fitted = theirs / "model/fitted/mean.npy"
+    content = fitted.read_bytes()
+    for cache in (theirs.parent / "elsewhere", project.root / ".dvc/cache"):
+        kept = cache / "files/md5/ab/cdef"
+        kept.parent.mkdir(parents=True)
+        kept.write_bytes(content)
+        fitted.unlink()
+        fitted.symlink_to(kept)
+        argv = ("predict", str(theirs / "model"), "data/digits.csv", "--out", "out.csv")
+        if cache.name == "elsewhere":
+            assert "a link" in project.refused(*argv)
+        else:
+            project.saigen(*argv)
+    kept.unlink()
+    kept.symlink_to(theirs.parent / "elsewhere/files/md5/ab/cdef")  # and on, out of it
+    assert "a link" in project.refused(*argv)
 
 
 def test_a_pipe_in_place_of_a_document_is_not_waited_for(place_of_links):
