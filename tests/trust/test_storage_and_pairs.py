@@ -8,8 +8,10 @@ import sys
 
 import pytest
 from conftest import ROOT
+from lab import SHORT
 
 from saigen.records.audit import audit
+from saigen.records.runs import readable
 from trust.workshop import COMMANDS, left, read_only, whole_so_far
 
 FULL = (4_096, 20_000, 60_000, 200_000)  # bytes that a file may have
@@ -122,6 +124,58 @@ def test_two_commands_at_once_do_no_harm(workshop, pair):
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 def test_any_two_commands_at_once_do_no_harm(workshop, pair):
     together(workshop, *pair)
+
+
+REMAKING = {
+    "rerun": ("rerun", "{run}", "--here"),
+    "verify": ("verify", "--only", "rerun", *SHORT, "optimizer.lr=0.01"),
+}
+REMADE = [
+    *itertools.product(REMAKING, ("train", "train stage", "evaluate", "publish", "repair")),
+    *itertools.combinations_with_replacement(REMAKING, 2),
+]
+
+
+@pytest.fixture(scope="module")
+def committed(workshop) -> tuple[str, str]:
+    """A state with git, a run that is trained, and one of another recipe to be made again."""
+    project = workshop.project("prepared")
+    shutil.copytree(ROOT / ".dvc/snapshots", project / ".dvc/snapshots")
+    for name in (".gitignore", ".dvc/.gitignore"):
+        shutil.copyfile(ROOT / name, project / name)
+    identity = ("-c", "user.name=T", "-c", "user.email=t@example.org")
+    for command in (("init", "-q"), ("add", "-A"), (*identity, "commit", "-qm", "Begin")):
+        subprocess.run(["git", *command], cwd=project, check=True)
+    for argv in (("train", *SHORT, "optimizer.lr=0.01"), ("train", "--stage")):
+        attempt = workshop.start(project, argv)
+        assert attempt.codes() == [0], attempt.log()
+    (run,) = (path for path, record in readable(project / "runs") if record["complete"])
+    return project.name, run.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", REMADE, ids="-".join)
+def test_a_run_is_made_again_or_verified_beside_any_command_that_writes(workshop, committed, pair):
+    """Real ones, each with trainings of its own in a place of its own."""
+    state, run = committed
+    project, verbs = workshop.project(state), TOGETHER | REMAKING
+    argvs = [[word.replace("{run}", run) for word in verbs[name]] for name in pair]
+    attempts = [workshop.start(project, argv) for argv in argvs]
+    for attempt in attempts:
+        (code,) = attempt.codes()
+        assert "Traceback" not in attempt.log(), attempt.log()
+        assert code == 0 or (code == 2 and any(w in attempt.log() for w in GIVES_WAY)), (
+            attempt.log()
+        )
+    whole_so_far(project)
+    found, outcomes = audit(project / "runs"), {}
+    assert found.verdict == "intact", found.findings
+    complete = [record for _, record in readable(project / "runs") if record["complete"]]
+    for record in complete:
+        outcomes.setdefault(record["recipe"]["digest"], set()).add(record["outcome"]["digest"])
+    assert all(len(digests) == 1 for digests in outcomes.values())
+    assert found.lines >= len(complete) > pair.count("rerun")  # more where claims were entered
+    shutil.rmtree(project)
 
 
 ENTER = """
