@@ -39,9 +39,10 @@ from saigen.refusal import Failure, Refusal
 SCHEMA = 2
 _TENSORS = "state.safetensors"
 _VALUES = "checkpoint.json"
-# A value for each tensor of a state, and as deep as what a project keeps in an optimizer.
+# A few values for each tensor of a state, and as deep as what a project keeps in an optimizer.
+# Twice as much is read as is written, which has a frame.
 _LIMIT = 256 << 20  # bytes
-_VALUES_HELD, _DEPTH = 4_000_000, 300
+_HELD, _DEPTH = 2_000_000, 150  # saigen: constant, because it bounds a document
 
 
 class Body(Document):
@@ -158,15 +159,15 @@ class Checkpoints:
 def refuse_unheld(values: Mapping[str, Any]) -> None:
     """Raise Refusal on the values of a state that no checkpoint could be read with."""
     try:
-        refuse_unbounded(dict(values), values=_VALUES_HELD - 100, depth=_DEPTH - 2)
-        got = "" if len(json_bytes(values)) < _LIMIT - 4096 else f"more than {_LIMIT} bytes"
+        refuse_unbounded(dict(values), values=_HELD, depth=_DEPTH)
+        got = "" if 2 * len(json_bytes(values)) < _LIMIT else f"more than {_LIMIT // 2} bytes"
     except ValueError as error:
         got = reason(error)
     if got:
         raise Refusal(
             "the state of model or optimizer is more than a checkpoint can hold",
             where=_VALUES,
-            expected=f"at most {_VALUES_HELD} values beside the tensors, {_DEPTH} deep",
+            expected=f"at most {_HELD} values beside the tensors, {_DEPTH} deep",
             got=got,
             fix="keep it in tensors, or flatter",
         )
@@ -215,8 +216,8 @@ def _body(folder: Path) -> dict[str, Any]:
         expected="what a training wrote",
         fix=_without(folder),
         limit=_LIMIT,
-        values=_VALUES_HELD,
-        depth=_DEPTH,
+        values=2 * _HELD,
+        depth=2 * _DEPTH,
     )
     told = {key: value for key, value in body.items() if key != "digest"}
     named = f"step-{body['step']:012d}"

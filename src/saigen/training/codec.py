@@ -147,7 +147,7 @@ class Decoder:
         if kind == "float":
             return float.fromhex(content)
         if kind == "int":
-            return int(content, 16)
+            return int(content, 0)
         if kind == "complex":
             return complex(*map(float.fromhex, content))
         if kind == "numpy":
