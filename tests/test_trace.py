@@ -86,10 +86,12 @@ def test_equal_bits_of_another_form_have_another_fingerprint():
 
 
 @pytest.mark.parametrize("signs", [False, True])
-def test_the_form_for_devices_gives_the_same_number(signs):
-    tensor = random_floats(2 * BLOCK + 32)
-    made = Fingerprint([tensor, tensor[:64].clone()], salt=2**63 + 5)
-    assert int(made.on_device(signs=signs)) % 2**64 == made.read(signs=signs)
+@pytest.mark.parametrize("blocks", [0, 1, 2, 5])
+def test_the_form_for_devices_gives_the_same_number(monkeypatch, signs, blocks):
+    monkeypatch.setattr("saigen.training.fingerprint._AT_ONCE", 2)
+    tensor = random_floats(2 * blocks * BLOCK + 32)
+    made = Fingerprint([tensor, tensor[:64].clone(), tensor[32:]], salt=2**63 + 5, offset=BLOCK)
+    assert (int(made.on_device(signs=signs)) + made.salt) % 2**64 == made.read(signs=signs)
 
 
 def test_multipliers_are_odd_and_differ():

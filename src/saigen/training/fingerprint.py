@@ -12,7 +12,7 @@ carry SHA-256.
 """
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -20,6 +20,10 @@ import torch
 # Words that share one table of multipliers; each block of them has an odd multiplier of its own.
 # 512 KiB stay in a second-level cache, and the table costs no memory beside a large model.
 BLOCK = 1 << 16
+# Blocks that a device mixes in one operation: a launch costs more than 512 KiB of arithmetic there,
+# and mixed words take memory of their own, some 256 MiB at a time.
+# saigen: constant, because integer sums are the same however many blocks are mixed at once
+_AT_ONCE = 256
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
@@ -38,30 +42,27 @@ class Fingerprint:
         `offset`, a multiple of BLOCK, is the number of the first word.
         """
         assert offset % BLOCK == 0
-        self._salt = salt
+        self.salt = salt
         whole = [tensor.detach().view(-1).view(torch.int64) for tensor in tensors]
         blocks = [words[at : at + BLOCK] for words in whole for at in range(0, len(words), BLOCK)]
-        scales = odd_multipliers(1 << 32, offset // BLOCK + len(blocks))[offset // BLOCK :].tolist()
+        scales = odd_multipliers(1 << 32, offset // BLOCK + len(blocks))[offset // BLOCK :]
         # saigen: constant, because of nothing the longest part has no words
         longest = max(map(len, blocks), default=0)
-        table, room = _table()[:longest], np.empty(longest, np.int64)
+        table = _table()[:longest]
         self._on_host = all(words.device.type == "cpu" for words in blocks)
-        there = torch.from_numpy(table)
-        there = there if self._on_host else there.to(blocks[0].device)
-        self._device = [
-            (words, there[: len(words)], scale) for words, scale in zip(blocks, scales, strict=True)
-        ]
+        room = np.empty(longest, np.int64)
         self._host = [
             (words.numpy(), table[: len(words)], room[: len(words)], scale)
-            for words, _, scale in self._device
+            for words, scale in zip(blocks, scales.tolist(), strict=True)
             if self._on_host
         ]
+        self._whole, self._scales = whole, scales
 
     def read(self, *, signs: bool) -> int:
         """The fingerprint, in 0..2^64-1; waits for the device."""
+        total = self.salt
         if not self._on_host:
-            return int(self.on_device(signs=signs)) & _MASK
-        total = self._salt
+            return (total + int(self.on_device(signs=signs))) & _MASK
         for words, table, room, scale in self._host:
             mixed = words
             if signs:
@@ -71,21 +72,53 @@ class Fingerprint:
             total += int(np.dot(mixed, table)) * scale
         return total & _MASK
 
+    @cached_property
+    def _device(self) -> list["_Run"]:
+        return _runs(self._whole, torch.from_numpy(self._scales))
+
     def on_device(self, *, signs: bool) -> torch.Tensor:
-        """The fingerprint, () int64, as a tensor where the memory is; nothing waits for it."""
-        # a number of 64 bits is meant, with its sign
-        salt = (self._salt + (1 << 63) & _MASK) - (1 << 63)
-        total = torch.full((), salt, dtype=torch.int64, device=self._device[0][0].device)
-        for words, table, scale in self._device:
-            # half of a word of 64 bits is meant
-            mixed = words + (words >> 32) if signs else words
-            total += (mixed * table).sum() * scale
-        return total
+        """The fingerprint without its salt, () int64, where the memory is; nothing waits for it."""
+        sums = []
+        for words, upper, multipliers, scales in self._device:
+            mixed = torch.add(words, upper) if signs else words
+            rows = mixed * multipliers
+            sums.append(rows.sum() if scales is None else (rows.sum(1) * scales).sum())
+        return sums[0] if len(sums) == 1 else torch.stack(sums).sum()
+
+
+_Run = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]
+
+
+def _runs(whole: Sequence[torch.Tensor], scales: torch.Tensor) -> list[_Run]:
+    """Words (rows, columns) with their upper halves, for few operations on a device: whole blocks
+    under the table and a scale each, what is left under multipliers of its own.
+    """
+    found: list[_Run] = []
+    for words in whole:
+        there, count = _table_on(words.device), len(words) // BLOCK
+        mine, scales = scales[: -(-len(words) // BLOCK)], scales[-(-len(words) // BLOCK) :]
+        for at in range(0, count, _AT_ONCE):
+            rows = words[at * BLOCK : min(at + _AT_ONCE, count) * BLOCK].view(-1, BLOCK)
+            found.append((rows, _upper(rows), there, mine[at : at + len(rows)].to(words.device)))
+        if rest := len(words) % BLOCK:
+            row = words[-rest:].view(1, rest)
+            found.append((row, _upper(row), there[:rest] * int(mine[-1]), None))
+    return found
+
+
+def _upper(words: torch.Tensor) -> torch.Tensor:
+    """The upper half of each word, with its sign: (rows, columns) int32 of the same memory."""
+    return words.view(torch.int32)[:, 1::2]
 
 
 @cache
 def _table() -> np.ndarray:
     return odd_multipliers(0, BLOCK)
+
+
+@cache
+def _table_on(device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(_table()).to(device)
 
 
 def odd_multipliers(first: int, count: int) -> np.ndarray:

@@ -103,9 +103,11 @@ class Trace:
             self._in_depth.flush()
         if self._rows and not self._sums.on_host:
             steps, ids, losses, found = zip(*self._rows, strict=True)
-            lanes = torch.stack([torch.stack(row) for row in found]).cpu().numpy().view(np.uint64)
+            lanes = torch.stack([lane for row in found for lane in row]).view(len(found), -1)
+            unsigned = lanes.cpu().numpy().view(np.uint64)
+            unsigned[:, :2] += np.uint64(self._weights.salt)  # of gradients, too
             told = torch.stack(losses).tolist()
-            self._rows = list(zip(steps, ids, told, lanes.tolist(), strict=True))
+            self._rows = list(zip(steps, ids, told, unsigned.tolist(), strict=True))
         rows = np.array(
             [(*row, *found, *_NOTHING[len(found) :], b"") for *row, found in self._rows], ROW
         )
