@@ -84,7 +84,8 @@ class Loader:
         batches, Failure if one ends or gives nothing in time.
         """
         if self._workers == 0:
-            return map(self.__getitem__, places)
+            read = map(self.__getitem__, places)
+            return map(_pinned, read) if self._pinned else read
         loader: DataLoader[Batch] = DataLoader(
             cast(Any, self),
             sampler=cast(Any, places),
@@ -125,6 +126,11 @@ class Loader:
 def _takes_generator(dataset: Dataset) -> bool:
     method = getattr(type(dataset), "__getitem__", None)
     return method is not None and "generator" in inspect.signature(method).parameters
+
+
+def _pinned(batch: Batch) -> Batch:
+    """A batch in memory that a device copies from by itself: from other memory, the step waits."""
+    return {n: t.pin_memory() if t.layout == torch.strided else t for n, t in batch.items()}
 
 
 def _stacked(samples: Sequence[Any], reader: Any) -> Batch:

@@ -12,7 +12,7 @@ class Sums:
     """A view on the float64 scalars of a leaf, written for a microbatch, read for a step.
 
     On the CPU through NumPy's view of the same memory (0.1 us a number instead of 2); elsewhere
-    in one copy, so that nothing waits for the device.
+    nothing waits for the device: whether to stop is known a step later, when that is copied.
     """
 
     def __init__(self, scalars: torch.Tensor) -> None:
@@ -20,6 +20,9 @@ class Sums:
         self.on_host = scalars.device.type == "cpu"
         self._read: Any = scalars.numpy() if self.on_host else scalars
         self.empty: list[int] = []  # steps in which no term counted, as far as known
+        if not self.on_host:
+            self._copies = [torch.zeros_like(scalars, device="cpu").pin_memory() for _ in range(2)]
+            self._copied = [torch.cuda.Event() for _ in range(2)]  # type: ignore[no-untyped-call]
 
     def put(self, loss: torch.Tensor, terms: int | torch.Tensor, *, asked_to_stop: bool) -> None:
         """Write what one microbatch adds."""
@@ -27,8 +30,12 @@ class Sums:
             self._read[:] = (float(loss.detach()), float(terms), float(asked_to_stop))
             return
         self._scalars[0] = loss.detach()
-        self._scalars[1] = terms
-        self._scalars[2] = float(asked_to_stop)
+        if isinstance(terms, torch.Tensor):
+            self._scalars[1] = terms
+        else:
+            self._scalars[1].fill_(terms)  # to assign a number takes a copy besides
+        if asked_to_stop:  # a leaf begins with zeros
+            self._scalars[2].fill_(1)
 
     def settle(self, step: int) -> None:
         """Look at the totals of a step before its update (0.3 us; nothing waits for a device).
@@ -38,6 +45,10 @@ class Sums:
         """
         if not self.on_host:
             self._scalars[1].masked_fill_(self._scalars[1] == 0, 1)
+            self._copies.reverse()
+            self._copied.reverse()
+            self._copies[0].copy_(self._scalars, non_blocking=True)
+            self._copied[0].record()
             return
         count = self._read[1]
         if count > 0:
@@ -78,8 +89,13 @@ class Sums:
 
     @property
     def asked_to_stop(self) -> bool:
-        """Whether any process was asked to stop; waits for the device."""
-        return bool(self._read[2] > 0)
+        """Whether any process was asked to stop; on a device, in the step before, which is all that
+        this waits for.
+        """
+        if self.on_host:
+            return bool(self._read[2] > 0)
+        self._copied[1].synchronize()
+        return bool(self._copies[1][2] > 0)
 
 
 def finite(loss: float, step: int) -> float:
