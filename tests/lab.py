@@ -52,6 +52,7 @@ class Lab:
                 "RANK": str(rank),
                 "WORLD_SIZE": str(processes),
                 "LOCAL_RANK": str(rank),
+                "LOCAL_WORLD_SIZE": str(processes),
                 "GLOO_SOCKET_IFNAME": "lo",
                 "SAIGEN_RENDEZVOUS": f"file://{rendezvous}",
                 # a fork that has to start again imports torch anew (2 s); so it is refused, by name

@@ -20,7 +20,7 @@ from typing import Any
 from saigen.exit_codes import STOPPED
 from saigen.refusal import Failure, Refusal
 from saigen.training.interruption import answered
-from saigen.training.ranks import RENDEZVOUS, Launched, is_rank, launched
+from saigen.training.ranks import BESIDE, RENDEZVOUS, Launched, is_rank, launched
 
 # saigen: constant, because waiting moves no bit
 _GRACE_SECONDS = 20.0  # that survivors have to say what they saw before they are ended
@@ -101,24 +101,13 @@ def join(device: str, timeout_seconds: float) -> Group:
 
     Raises Refusal if there is no device for this one, Failure if the others do not come.
     """
-    place = launched() if is_rank() else Launched(rank=0, world=1, local_rank=0)
+    place = launched() if is_rank() else Launched(0, 1, 0, None)
     if place.world > 1:
-        import torch
         import torch.distributed as dist
 
-        if device == "cuda":
-            if place.local_rank >= (devices := torch.cuda.device_count()):
-                raise Refusal(
-                    "there are fewer CUDA devices than processes on this machine",
-                    where="LOCAL_RANK (environment)",
-                    expected=f"below {devices}, the number of devices",
-                    got=str(place.local_rank),
-                    fix="start one process a device, or hardware=cpu",
-                )
-            torch.cuda.set_device(place.local_rank)
         with partners_needed():
             dist.init_process_group(
-                "nccl" if device == "cuda" else "gloo",
+                _backend(place, device),
                 # saigen: constant, because torchrun leaves its address there
                 init_method=os.environ.get(RENDEZVOUS, "env://"),
                 rank=place.rank,
@@ -126,6 +115,28 @@ def join(device: str, timeout_seconds: float) -> Group:
                 timeout=datetime.timedelta(seconds=timeout_seconds),
             )
     return Group(place.rank, place.world)
+
+
+def _backend(place: Launched, device: str) -> str:
+    """Take this process's device. NCCL wants one for each; where they share, Gloo goes through the
+    processor's memory. Raises Refusal where nobody says that they share.
+    """
+    import torch
+
+    if device == "cpu" or not (devices := torch.cuda.device_count()):
+        return "gloo"  # that there is no device is told when the switches are set
+    shared = place.beside is not None and place.beside > devices
+    if place.local_rank >= devices and not shared:
+        raise Refusal(
+            "there are fewer CUDA devices than processes on this machine",
+            where="LOCAL_RANK (environment)",
+            expected=f"below {devices}, the number of devices, where {BESIDE} does not tell that "
+            "more share them",
+            got=str(place.local_rank),
+            fix="start one process a device, or with torchrun or hardware.processes, which tell it",
+        )
+    torch.cuda.set_device(place.local_rank % devices)
+    return "gloo" if shared else "nccl"
 
 
 def launch(processes: int, command: Sequence[str], inherited: int) -> int:
@@ -140,6 +151,7 @@ def launch(processes: int, command: Sequence[str], inherited: int) -> int:
             RENDEZVOUS: f"file://{folder}/rendezvous",
             **os.environ,
             "WORLD_SIZE": str(processes),
+            BESIDE: str(processes),
         }
         ranks = [
             subprocess.Popen(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 _ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
+BESIDE = "LOCAL_WORLD_SIZE"  # how many run on this machine; not every launcher tells
 RENDEZVOUS = "SAIGEN_RENDEZVOUS"  # of our own launcher: a file in place of an address
 
 
@@ -22,6 +23,7 @@ class Launched:
     rank: int
     world: int
     local_rank: int
+    beside: int | None  # how many run on this machine, this one among them, where that is told
 
 
 def is_rank() -> bool:
@@ -32,7 +34,8 @@ def is_rank() -> bool:
 def launched() -> Launched:
     """The variables of a launcher. Raises Refusal on one that is missing or cannot be."""
     values = {name: _number(name) for name in _NAMES}
-    found = Launched(values["RANK"], values["WORLD_SIZE"], values["LOCAL_RANK"])
+    beside = _number(BESIDE) if BESIDE in os.environ else None
+    found = Launched(values["RANK"], values["WORLD_SIZE"], values["LOCAL_RANK"], beside)
     if found.world < 1:
         raise _refusal("WORLD_SIZE", "at least 1", str(found.world))
     for name in ("RANK", "LOCAL_RANK"):

@@ -127,11 +127,14 @@ class _Exchange:
         self._sent = [len(nodes[group.rank]) * self._slice] * group.world
         self._received = [len(of_rank) * self._slice for of_rank in nodes]
         self._outbox = flat.leaf.new_empty(sum(self._sent) if len(nodes[group.rank]) > 1 else 0)
-        self._inbox = flat.leaf.new_empty(sum(self._received))
+        # Gloo exchanges what lies with the processor
+        self._by_host = flat.leaf.is_cuda and dist.get_backend(processes) == "gloo"
+        place = "cpu" if self._by_host else flat.leaf.device
+        self._inbox = flat.leaf.new_empty(sum(self._received), device=place)
 
     def total(self, sums: list[Tensor], into: Tensor) -> None:
         """Write the sum of all processes' sums into an arena; `sums` go from left to right."""
-        outbox = self._packed(sums)
+        outbox = self._packed(sums).to(self._inbox.device)
         with partners_needed():
             dist.all_to_all_single(
                 self._inbox, outbox, self._received, self._sent, group=self._processes
@@ -140,8 +143,11 @@ class _Exchange:
         for node, value in zip(self._nodes, self._inbox.view(-1, self._slice), strict=True):
             tree.push(node, value)
         [(_, mine)] = tree.held
+        whole = torch.empty_like(into, device="cpu") if self._by_host else into
         with partners_needed():
-            self._gather(into.view(self._world, self._slice), mine)
+            self._gather(whole.view(self._world, self._slice), mine)
+        if self._by_host:
+            into.copy_(whole)
 
     def _gather(self, into: Tensor, mine: Tensor) -> None:
         """Collect all owners' slices, (world, slice) bytes. Gloo's own all-gather takes four times
