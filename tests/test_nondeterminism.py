@@ -2,6 +2,11 @@
 
 import sys
 
+import pytest
+import torch
+
+from saigen.project_code import is_project
+
 MLP = "src/project/models/mlp.py"
 FORWARD = "        scores: torch.Tensor = self.layers(inputs)\n"
 SHORT = ("model.dropout=0.1", "trainer.max_steps=3")
@@ -79,3 +84,17 @@ def test_any_other_error_stays_what_it_is(prepared_project):
     done = prepared_project.run(sys.executable, "-m", "saigen", "train", *SHORT)
     assert "something else" in done.stderr
     assert "deterministic" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "own"),
+    [
+        (torch.nn.__file__, False),
+        ("/opt/another/lib/python3.11/site-packages/torch/nn/functional.py", False),
+        ("/usr/lib/python3/dist-packages/numpy/core.py", False),
+        ("/home/somebody/my-packages/src/project/task.py", True),
+        ("src/project/task.py", True),
+    ],
+)
+def test_a_library_is_no_project_code_wherever_it_lies(file, own):
+    assert is_project(file) == own

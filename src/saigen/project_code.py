@@ -13,6 +13,8 @@ from typing import Any
 from saigen.refusal import Failure, Refusal
 
 FRAME = re.compile(r'File "([^"]+)", line (\d+)(?:, in (\w+))?')
+# wherever they lie: on PYTHONPATH, in the user's own, behind a .pth file
+_LIBRARIES = re.compile(r"[\\/](site|dist)-packages[\\/]")
 _FOREIGN = (
     "<",  # <frozen importlib...>, <string>
     str(Path(__file__).resolve().parent) + os.sep,
@@ -22,7 +24,7 @@ _FOREIGN = (
 
 def is_project(file: str) -> bool:
     """Whether a line of this file is the project's own, not the instrument's or a library's."""
-    return not file.startswith(_FOREIGN)
+    return not (file.startswith(_FOREIGN) or _LIBRARIES.search(file))
 
 
 def place_of(called: Any) -> str:

@@ -174,7 +174,7 @@ def train(
                             loss, terms = task.loss(outputs, batch)
                         loss.backward()  # type: ignore[no-untyped-call]
                 except RuntimeError as error:
-                    explain(error, model, partial(_again, task, model, batch))
+                    explain(error, model, partial(_again, task, model, batch, autocast))
                     raise
                 sums.put(loss, terms, asked_to_stop=wish.asked)
                 reduction.end_microbatch(microbatch)
@@ -304,9 +304,10 @@ def _places(
             yield epoch, batch[microbatch * part : (microbatch + 1) * part]
 
 
-def _again(task: Task, model: torch.nn.Module, batch: Any) -> None:
-    """Forward and backward once more, to see where an error comes from."""
-    task.loss(task.forward(model, batch), batch)[0].backward()  # type: ignore[no-untyped-call]
+def _again(task: Task, model: torch.nn.Module, batch: Any, autocast: Any) -> Any:
+    """The loss once more, to see where an error comes from."""
+    with autocast:
+        return task.loss(task.forward(model, batch), batch)
 
 
 def _check(flat: FlatModel, reduction: Reduction | OverlappedReduction, rates: Rates) -> None:

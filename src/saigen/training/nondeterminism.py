@@ -2,7 +2,7 @@
 
 torch refuses such an operation by its own name. In the forward pass the stack says who called it.
 In the backward pass it does not: there the microbatch is computed once more while autograd keeps
-the stack of each forward call (anomaly detection).
+the stack of each forward call (anomaly detection), and the node that began last is the one.
 """
 
 import contextlib
@@ -11,41 +11,40 @@ import re
 import traceback
 import warnings
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 
 from saigen.project_code import is_project
 from saigen.refusal import Refusal
 
-_REFUSED = re.compile(r"^(\S+) does not have a deterministic implementation")
+_REFUSED = re.compile(r"^(.+?) does not have a deterministic implementation")
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 _REPLACEMENTS = {  # by a part of the operation's name; the first that fits is told
     "max_unpool": "nn.Upsample(mode='nearest') or nn.ConvTranspose2d",
     "upsample": "mode='nearest' on the way up, or resize in prepare",
     "grid_sampl": "a convolution, or resample in prepare",
     "reflection_pad": "zeros as padding, or pad in prepare",
-    "replication_pad": "zeros as padding, or pad in prepare",
+    "pool3d": "a convolution with a stride",
     "adaptive_": "pooling with a fixed kernel_size and stride",
     "fractional_max_pool": "nn.MaxPool2d",
-    "max_pool3d": "nn.AvgPool3d, or a convolution with a stride",
-    "avg_pool3d": "a convolution with equal weights and a stride",
-    "put_": "index_put_ with accumulate=True, or scatter_ with distinct indices",
-    "scatter": "index_add_, or a product with one-hot rows",
+    "put_": "index_put_ with accumulate=True, or indexing in place of take",
+    "scatter": "index_add_ of logarithms, or a product along a dimension",
     "histc": "torch.bucketize and a comparison with each bin",
-    "bincount": "one_hot(...).sum(0)",
-    "kthvalue": "torch.sort and the index",
+    "bincount": "(one_hot(...) * weights[:, None]).sum(0)",
     "median": "torch.sort and the index",
     "cumsum": "a product with a triangular matrix",
     "nll_loss2d": "the loss over (pixels, classes): flatten the places first",
     "ctc_loss": "the loss on the CPU",
-    "embedding_bag": "nn.Embedding and a sum or mean",
+    "embedding_bag": "nn.Embedding and amax",
 }
 
 
-def explain(error: RuntimeError, model: torch.nn.Module, again: Callable[[], None]) -> None:
+def explain(error: RuntimeError, model: torch.nn.Module, again: Callable[[], Any]) -> None:
     """Raise Refusal if torch refused a nondeterministic operation; otherwise do nothing.
 
-    `again` computes the microbatch once more, forward and backward.
+    `again` computes the microbatch's loss once more, and over how many terms.
     """
     if not (refused := _REFUSED.match(str(error))):
         return
@@ -71,14 +70,36 @@ def explain(error: RuntimeError, model: torch.nn.Module, again: Callable[[], Non
     ) from error
 
 
-def _forward_stack(again: Callable[[], None]) -> list[tuple[str, int]]:
-    """File and line of each caller of the forward operation whose backward pass was refused."""
-    with warnings.catch_warnings(record=True) as said, torch.autograd.set_detect_anomaly(True):
-        warnings.simplefilter("always")
-        with contextlib.suppress(RuntimeError):
-            again()
-    told = "".join(str(w.message) for w in said if "Error detected in" in str(w.message))
+def _forward_stack(again: Callable[[], Any]) -> list[tuple[str, int]]:
+    """File and line of each caller of the forward operation whose backward pass was refused.
+
+    Not from what anomaly detection says at the error: a device's thread prints that past Python.
+    """
+    begun: list[Any] = []
+    with warnings.catch_warnings(), contextlib.suppress(RuntimeError):
+        warnings.simplefilter("ignore")
+        with torch.autograd.set_detect_anomaly(True, check_nan=False):
+            loss, _ = again()
+        for node in _nodes(loss.grad_fn):
+            node.register_prehook(partial(_began, begun, node))
+        loss.backward()
+    told = "".join(begun[-1].metadata.get("traceback_", ())) if begun else ""
     return [(file, int(line)) for file, line in _FRAME.findall(told)]
+
+
+def _nodes(last: Any) -> list[Any]:
+    """Every node of a graph, once."""
+    found = {last}
+    nodes = [last]
+    for node in nodes:
+        new = {before for before, _ in node.next_functions if before is not None} - found
+        found |= new
+        nodes += new
+    return nodes
+
+
+def _began(begun: list[Any], node: Any, _: Any) -> None:
+    begun.append(node)
 
 
 def _module(stack: list[tuple[str, int]], model: torch.nn.Module) -> str:
