@@ -6,6 +6,7 @@ import sys
 import jsonschema
 import pytest
 
+from saigen.judgement.proving.verify import _reason
 from saigen.judgement.schemas import schema
 
 
@@ -82,3 +83,16 @@ def test_a_killed_training_that_was_over_before_is_not_tried_and_not_held(projec
     (claim,) = verify(project, "trainer.max_steps=1", "--only", "kill", code=3)["claims"]
     assert claim["result"] == "not tried"
     assert claim["why"] == "the training ended before it could be killed"
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("warning: drift\nrefused: no device\n  fix: wait\n", "refused: no device fix: wait"),
+        ("failed: gone\nrefused: late\n", "refused: late"),
+        ("Traceback\nValueError: x\n", "Traceback ValueError: x"),
+        ("refused: " + "a" * 999, "refused: " + "a" * 391),
+    ],
+)
+def test_a_training_that_does_not_end_is_told_by_its_refusal(said, reason):
+    assert _reason(said) == reason

@@ -136,7 +136,7 @@ def _undisturbed(perturbation: Perturbation, name: str) -> Perturbation:
 def _result(perturbation: Perturbation, baseline: Run, attempt: Attempt) -> tuple[Result, str]:
     """How a claim stood its trial, and why."""
     if attempt.run is None:
-        said = " ".join(attempt.said.split())[-400:]
+        said = _reason(attempt.said)
         why = said if perturbation.measured else f"the training did not end: {said}"
         return ("fact" if perturbation.fact else "broken"), why
     if perturbation.killed and not attempt.run.record["circumstances"]["continued"]:
@@ -145,6 +145,13 @@ def _result(perturbation: Perturbation, baseline: Run, attempt: Attempt) -> tupl
     if perturbation.fact:
         return "fact", "the same bits" if found.same_outcome else f"other bits: {found.trace.words}"
     return ("held", "") if found.same_outcome else ("broken", _cause(found))
+
+
+def _reason(said: str) -> str:
+    """What a training that did not end said of it: the refusal, else the end."""
+    begun = max(said.rfind(word) for word in ("refused: ", "failed: "))
+    words = " ".join(said[max(begun, 0) :].split())
+    return words[:400] if begun >= 0 else words[-400:]
 
 
 def _cause(found: Diff) -> str:
