@@ -1,26 +1,41 @@
-"""What `exact` costs on a GPU: python bench/gpu.py [--rounds N]. Not yet run on one.
+"""What `exact` costs a large model on a GPU: python bench/gpu.py [--rounds N] [--steps N].
 
-A decoder of some 100 million weights under the switches of `exact` and of `statistical`, in bf16
-and in float32, and what the fingerprint of weights and gradients adds. Both sides do the same
-step, by turns; a ratio is taken within a round.
+Steps of a decoder of some 100 million weights, in bf16 and in float32: a bare loop as it is
+usually written, and what Saigen does in a step (flat memory, its own clipping, a row of the trace),
+each under the switches of `statistical` and of `exact`. They take turns; a ratio is taken within a
+round. What comes once (checkpoints, validation) is left out.
 """
 
 import argparse
+import itertools
 import statistics
 import sys
+import tempfile
 import time
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from saigen.recipe.composer.compose import compose
 from saigen.training import settings
-from saigen.training.fingerprint import Fingerprint
+from saigen.training.clipping import Clipping
 from saigen.training.flat import FlatModel
+from saigen.training.stepping import bare_step
+from saigen.training.sums import Sums
+from saigen.training.trace import Trace
 
 LEAST_ROUNDS = 7
-WIDTH, BLOCKS, HEADS, TOKENS, BATCH, PLACES, STEPS = 768, 12, 12, 16_384, 16, 512, 10
+WIDTH, BLOCKS, HEADS, TOKENS, BATCH, PLACES = 768, 12, 12, 16_384, 64, 512
+LONGEST = 1.0  # gradient
+SWITCHES = {
+    "statistical": ("agreement=statistical",),
+    "exact": ("agreement=exact",),
+    "exact, TF32": ("agreement.allow_tf32=true", "agreement.float32_matmul_precision=high"),
+}
 
 
 class Decoder(nn.Module):
@@ -41,72 +56,101 @@ class Decoder(nn.Module):
         return found
 
 
-class Work:
-    """Steps of one model on fixed tokens."""
-
-    def __init__(self, precision: torch.dtype) -> None:
-        torch.manual_seed(0)
-        self.precision, self.model = precision, Decoder().cuda()
-        self.flat = FlatModel(self.model, scalars=3, multiple=64, microbatches=1)
-        held = self.flat.held(one_tensor=True).values()
-        self.optimizer = torch.optim.AdamW(held, lr=1e-4, fused=True)
-        self.tokens = torch.randint(TOKENS, (BATCH, PLACES + 1), device="cuda")
-        self.traced = [Fingerprint(self.flat.gradients), Fingerprint(self.flat.weights)]
-
-    def seconds(self, *, traced: bool) -> float:
-        """Of one step, over STEPS of them."""
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        for _ in range(STEPS):
-            self.flat.leaf.zero_()
-            with torch.autocast("cuda", self.precision, enabled=self.precision != torch.float32):
-                scores = self.model(self.tokens[:, :-1])
-            cross_entropy(scores.flatten(0, 1), self.tokens[:, 1:].flatten()).backward()
-            self.optimizer.step()
-            if traced:
-                for number, fingerprint in enumerate(self.traced):
-                    fingerprint.on_device(signs=number == 0)
-        torch.cuda.synchronize()
-        return (time.perf_counter() - start) / STEPS
+def loss_of(model: nn.Module, tokens: torch.Tensor, precision: torch.dtype) -> torch.Tensor:
+    with torch.autocast("cuda", precision, enabled=precision != torch.float32):
+        scores = model(tokens[:, :-1])
+    return cross_entropy(scores.flatten(0, 1).float(), tokens[:, 1:].flatten())
 
 
-def under(agreement: str, work: Work, *, traced: bool) -> float:
-    """Seconds a step under the switches of an agreement."""
-    settings.apply(compose((f"agreement={agreement}", "hardware=cuda")).config)
-    return work.seconds(traced=traced)
+def bare(precision: torch.dtype, tokens: torch.Tensor) -> Callable[[], None]:
+    """A step as a good engineer writes it."""
+    torch.manual_seed(0)
+    model = Decoder().cuda()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss_of(model, tokens, precision).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), LONGEST)
+        optimizer.step()
+
+    return step
+
+
+def saigen(precision: torch.dtype, tokens: torch.Tensor, folder: Path) -> Callable[[], None]:
+    """What `saigen.training.loop` does in a step, with a row of the trace."""
+    torch.manual_seed(0)
+    flat = FlatModel(Decoder().cuda(), scalars=3, multiple=64, microbatches=1)
+    optimizer = torch.optim.AdamW(flat.held(one_tensor=True).values(), lr=1e-4, fused=True)
+    sums, clipping = Sums(flat.scalars), Clipping(flat.gradients, LONGEST)
+    trace = Trace(folder, flat, sums, flush_steps=64, resumed_at=0, expected={}, in_depth=False)
+    optimizer_step, numbers, samples = bare_step(optimizer), itertools.count(), np.arange(BATCH)
+
+    def step() -> None:
+        flat.leaf.zero_()
+        loss = loss_of(flat.model, tokens, precision)
+        loss.backward()
+        sums.put(loss, 1, asked_to_stop=False)
+        number = next(numbers)
+        with torch.no_grad():
+            sums.settle(number)
+            clipping.mean_and_clip(sums.terms)
+            optimizer_step()
+            trace.add(number, samples, optimizer)
+        assert not sums.asked_to_stop
+
+    return step
+
+
+def seconds(step: Callable[[], None], steps: int) -> float:
+    """Of one step, over `steps` of them."""
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    torch.cuda.synchronize()
+    return (time.perf_counter() - start) / steps
+
+
+def measure(precision: torch.dtype, rounds: int, steps: int, folder: Path) -> None:
+    """Print a line for each loop and agreement; the first is what the others are compared with."""
+    tokens = torch.randint(TOKENS, (BATCH, PLACES + 1), device="cuda")
+    loops = {"bare PyTorch": bare(precision, tokens), "saigen": saigen(precision, tokens, folder)}
+    agreements = {a: compose((*chosen, "hardware=cuda")).config for a, chosen in SWITCHES.items()}
+    times: dict[tuple[str, str], list[float]] = {
+        pair: [] for pair in itertools.product(loops, SWITCHES)
+    }
+    order = list(times)
+    for turn in range(rounds + 1):  # the first warms up
+        shift = turn % len(order)
+        for loop, agreement in order[shift:] + order[:shift]:
+            settings.apply(agreements[agreement])
+            seconds(loops[loop], 2)
+            times[loop, agreement].append(seconds(loops[loop], steps))
+    print(f"{precision}; median of {rounds} rounds (least .. most)")
+    base = times[order[0]][1:]
+    for (loop, agreement), found in times.items():
+        took = [1e3 * t for t in found[1:]]
+        ratios = [a / b for a, b in zip(found[1:], base, strict=True)]
+        print(f"  {loop:13} {agreement:12} {statistics.median(took):7.2f} ms a step", end="")
+        print(f"   x {statistics.median(ratios):.3f} ({min(ratios):.3f} .. {max(ratios):.3f})")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--rounds", type=int, default=9)
-    rounds = parser.parse_args().rounds
-    assert rounds >= LEAST_ROUNDS, f"at least {LEAST_ROUNDS} rounds"
+    parser.add_argument("--steps", type=int, default=5)
+    chosen = parser.parse_args()
+    assert chosen.rounds >= LEAST_ROUNDS, f"at least {LEAST_ROUNDS} rounds"
     if not torch.cuda.is_available():
         sys.exit("NOT MEASURED: there is no CUDA device")
     settings.start_again_if_needed(compose(("hardware=cuda",)).config)
-    print(f"{torch.cuda.get_device_name(0)}, torch {torch.__version__}")
+    weights = sum(parameter.numel() for parameter in Decoder().parameters())
+    print(f"{torch.cuda.get_device_name(0)}, torch {torch.__version__}; decoder of ", end="")
+    print(f"{weights / 1e6:.0f} M weights, {BATCH * PLACES:,} tokens a step")
     for precision in (torch.bfloat16, torch.float32):
-        work = Work(precision)
-        weights = sum(parameter.numel() for parameter in work.model.parameters())
-        for agreement in ("exact", "statistical"):
-            under(agreement, work, traced=True)
-        times = [
-            (
-                under("statistical", work, traced=False),
-                under("exact", work, traced=False),
-                under("exact", work, traced=True),
-            )
-            for _ in range(rounds)
-        ]
-        fast, exact, traced = (
-            1e3 * statistics.median(column) for column in zip(*times, strict=True)
-        )
-        price = statistics.median(b / a for a, b, _ in times)
-        added = statistics.median(c / b for _, b, c in times)
-        print(f"{weights / 1e6:.0f} M weights, {precision}: statistical {fast:.1f} ms a step,")
-        print(
-            f"  exact {exact:.1f} ({price:.3f} times), with fingerprints {traced:.1f} ({added:.3f})"
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            measure(precision, chosen.rounds, chosen.steps, Path(folder))
     print(f"again: python {' '.join(sys.argv)}")
 
 

@@ -10,8 +10,8 @@ if [ ! -f "$folder/.complete" ]; then
     rm -rf "$folder"
     find_python
     find_uv
-    "$UV" pip install --quiet --python "$PYTHON" --target "$folder" --no-deps --require-hashes \
-        "${UV_FLAGS[@]}" "${UV_EXTRA_INDEXES[@]}" -r bench/requirements.txt ||
+    with_extra_indexes "$UV" pip install --quiet --python "$PYTHON" --target "$folder" --no-deps --require-hashes \
+        "${UV_FLAGS[@]}" -r bench/requirements.txt ||
         refuse "the frameworks could not be installed" bench/requirements.txt \
             "every file of it, by SHA-256" "see above" "check the network or pip's settings"
     touch "$folder/.complete" # last: an interrupted installation is never taken for a whole one

@@ -46,8 +46,13 @@ class Work:
         assert self.config.trainer.max_steps
         return self.config.trainer.max_steps
 
+    @property
+    def device(self) -> str:
+        return self.config.hardware.device
+
     def model(self) -> nn.Module:
-        return build_model(self.config, Streams(self.config.randomness.streams))
+        made = build_model(self.config, Streams(self.config.randomness.streams))
+        return made.to(self.device)
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         made: torch.optim.Optimizer = instantiate(self.config.optimizer, params=model.parameters())
@@ -62,9 +67,12 @@ class Work:
         return instantiate(self.config.data.train_dataset, arrays=self.prepared.arrays("train"))
 
     def rows(self) -> Pair:
-        """The training split in memory."""
+        """The training split in the memory of the processor."""
         arrays = self.prepared.arrays("train")
         return torch.tensor(arrays["inputs"]), torch.tensor(arrays["targets"])
+
+    def place(self, pair: Pair) -> Pair:
+        return pair[0].to(self.device), pair[1].to(self.device)
 
     def validate(self, model: nn.Module) -> None:
         streams, arrays = (
@@ -85,15 +93,22 @@ class Time:
 
 class Watch:
     def __init__(self) -> None:
+        wait_for_device()
         self._wall, self._processor = time.perf_counter(), time.process_time()
 
     def per_step(self, steps: int) -> Time:
+        wait_for_device()
         wall, processor = time.perf_counter(), time.process_time()
         return Time((wall - self._wall) / steps, (processor - self._processor) / steps)
 
 
+def wait_for_device() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
 class Direct:
-    """An epoch of batches, each read at once from tensors in memory."""
+    """An epoch of batches, each read at once from tensors where the model is."""
 
     def __init__(self, inputs: torch.Tensor, targets: torch.Tensor, size: int) -> None:
         self.inputs, self.targets, self.size = inputs, targets, size
@@ -102,7 +117,7 @@ class Direct:
         return len(self.inputs) // self.size
 
     def __iter__(self) -> Iterator[Pair]:
-        order = torch.randperm(len(self.inputs))
+        order = torch.randperm(len(self.inputs), device=self.inputs.device)
         for start in range(0, len(self) * self.size, self.size):
             chosen = order[start : start + self.size]
             yield self.inputs[chosen], self.targets[chosen]
@@ -122,7 +137,7 @@ class Rows(torch.utils.data.Dataset[Pair]):
 
 
 def direct(work: Work) -> Direct:
-    return Direct(*work.rows(), work.config.trainer.batch_examples)
+    return Direct(*work.place(work.rows()), work.config.trainer.batch_examples)
 
 
 def loader(work: Work) -> "DataLoader[Pair]":
@@ -197,7 +212,7 @@ def plain(work: Work) -> Time:
 def accelerate(work: Work, batches: Callable[[Work], Any]) -> Time:
     from accelerate import Accelerator
 
-    accelerator = Accelerator(cpu=True)
+    accelerator = Accelerator(cpu=work.device == "cpu")
     model = work.model()
     prepared = accelerator.prepare(model, work.optimizer(model), batches(work))
     return _accelerated(work, accelerator, *prepared)
@@ -254,7 +269,7 @@ def lightning(work: Work, batches: Callable[[Work], Any]) -> Time:
             taken.append(watches[0].per_step(work.steps))
 
     trainer = framework.Trainer(
-        accelerator="cpu",
+        accelerator=work.device,
         devices=1,
         max_steps=work.steps,
         gradient_clip_val=work.config.trainer.clip_gradient_norm,

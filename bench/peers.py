@@ -1,15 +1,17 @@
 """Time a step of `exact`, trace and checkpoints on, against a bare loop and two frameworks.
 
-    python bench/peers.py [--rounds N] [--case NAME]
+    python bench/peers.py [--rounds N] [--case NAME] [--device cuda] [--steps N]
 
-The frameworks are installed into a private folder first (bench/requirements.txt). All loops run
-in one process under the same switches, one after the other, in another order in each round; a
-ratio is taken within a round, so that what else the machine does falls out of it.
+The frameworks are installed into a private folder first (bench/requirements.txt), unless they are
+here. All loops run in one process under the switches of `exact` (on a GPU also under those of
+`statistical`), one after the other, in another order in each round; a ratio is taken within a
+round, so that what else the machine does falls out of it.
 """
 
 import argparse
 import functools
 import gc
+import importlib.util
 import logging
 import os
 import platform
@@ -20,12 +22,14 @@ import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 LEAST_ROUNDS = 7
 # What the default looks at while it trains is left out, on all sides: validation comes once, last.
 COMMON = ("trainer.validate_every_epochs=1000000", "trainer.max_epochs=1000000")
 TEXT = "experiment=transformer_text"
+QUICK, FAST = ("bare PyTorch", "saigen statistical"), ", fast"  # under the switches of statistical
 
 
 @dataclass(frozen=True)
@@ -47,26 +51,34 @@ CASES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--case", choices=[*CASES, "all"], default="all")
+    parser.add_argument("--steps", type=int, help="of each training; the case's own number")
     chosen = parser.parse_args()
     assert chosen.rounds >= LEAST_ROUNDS, f"at least {LEAST_ROUNDS} rounds"
     os.chdir(ROOT)
     from saigen.recipe.composer.compose import compose
     from saigen.training import settings
 
-    config = compose(()).config
+    config = compose((f"hardware.device={chosen.device}",)).config
     settings.start_again_if_needed(config)
     import torch
 
-    sys.path.append(private_packages())
+    if not all(map(importlib.util.find_spec, ("accelerate", "pytorch_lightning"))):
+        sys.path.append(private_packages())
     settings.apply(config)
+    if chosen.device == "cuda":
+        print(torch.cuda.get_device_name(0), end=", ")
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     print(f"{processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; ", end="")
     print(f"torch {torch.__version__}, Python {platform.python_version()}, 1 thread; {versions()}")
     for name in CASES if chosen.case == "all" else [chosen.case]:
-        print(f"\n{CASES[name].text}; median of {chosen.rounds} rounds (least .. most)")
-        measure(CASES[name], chosen.rounds)
+        case = CASES[name]
+        if chosen.steps:
+            case = Case(case.text, (*case.overrides, f"trainer.max_steps={chosen.steps}"))
+        print(f"\n{case.text}; median of {chosen.rounds} rounds (least .. most)")
+        measure(case, chosen.rounds, chosen.device)
     print(f"\nload {os.getloadavg()[0]:.1f} at the end; again: python {' '.join(sys.argv)}")
 
 
@@ -77,13 +89,14 @@ def private_packages() -> str:
     return done.stdout.strip()
 
 
-def measure(case: Case, rounds: int) -> None:
+def measure(case: Case, rounds: int, device: str) -> None:
     """Time all loops of a case in turn and print a line for each."""
     import loops
 
+    from saigen.training import settings
     from saigen.training.processes import Group
 
-    contenders = {
+    contenders: dict[str, Any] = {
         "bare PyTorch": loops.plain,
         "saigen exact": functools.partial(loops.saigen, group=Group(0, 1)),
         "Accelerate": functools.partial(loops.accelerate, batches=loops.loader),
@@ -91,17 +104,31 @@ def measure(case: Case, rounds: int) -> None:
         "Lightning": functools.partial(loops.lightning, batches=loops.loader),
         "Lightning, batches indexed": functools.partial(loops.lightning, batches=loops.direct),
     }
+    if device == "cuda":
+        fast = {name + FAST: contenders[name.replace("statistical", "exact")] for name in QUICK}
+        contenders = fast | contenders
     names = list(contenders)
     with tempfile.TemporaryDirectory(dir=private()) as folder:
-        work = work_of(case, Path(folder))
-        for run in contenders.values():  # first calls import and allocate
-            run(work)
+        works = {
+            agreement: work_of(case, Path(folder, agreement), device, agreement)
+            for agreement in ("exact", "statistical")
+        }
+
+        def run(name: str) -> loops.Time:
+            work = works["statistical" if name.endswith(FAST) else "exact"]
+            if device == "cuda":
+                settings.apply(work.config)
+            found: loops.Time = contenders[name](work)
+            return found
+
+        for name in names:  # first calls import and allocate
+            run(name)
         times: dict[str, list[loops.Time]] = {name: [] for name in names}
         for turn in range(rounds):
             shift = turn % len(names)
             for name in names[shift:] + names[:shift]:
                 gc.collect()
-                times[name].append(contenders[name](work))
+                times[name].append(run(name))
     for name in names:
         pairs = list(zip(times[name], times[names[0]], strict=True))
         clock = [mine.wall / bare.wall for mine, bare in pairs]
@@ -112,7 +139,9 @@ def measure(case: Case, rounds: int) -> None:
         )
 
 
-def work_of(case: Case, folder: Path) -> "loops.Work":  # noqa: F821
+def work_of(
+    case: Case, folder: Path, device: str = "cpu", agreement: str = "exact"
+) -> "loops.Work":  # noqa: F821
     """Compose a case and prepare its data, away from the project's own prepared/."""
     import loops
     import torch
@@ -122,7 +151,9 @@ def work_of(case: Case, folder: Path) -> "loops.Work":  # noqa: F821
     from saigen.recipe.composer.compose import compose
     from saigen.training.prepared import make
 
-    config = compose((*case.overrides, *COMMON)).config
+    folder.mkdir(exist_ok=True)
+    chosen = (f"hardware.device={device}", f"agreement={agreement}")
+    config = compose((*case.overrides, *COMMON, *chosen)).config
     prepared = make(config, ROOT, folder / "prepared", lambda _: None)
 
     def label(model, inputs, targets):  # type: ignore[no-untyped-def]
