@@ -25,12 +25,12 @@ print(f"{name}, torch {torch.__version__}, cuDNN {cudnn}, Python {platform.pytho
     echo "NOT MEASURED: torch finds no GPU here ($folder/device.log)"
     exit 3
 }
-worked=0
+broken=0
 part() { # name command...
     local name=$1
     shift
     printf '%s: %s\n' "$name" "$*" >&2
-    "$@" >"$folder/$name.log" 2>&1 || { worked=1 && echo "$name: exit code $?, see $folder/$name.log" >&2; }
+    "$@" >"$folder/$name.log" 2>&1 || { echo "$name: exit code $?, see $folder/$name.log" >&2 && broken=1; }
 }
 cores=$(nproc)
 part tests "$PYTHON" -m pytest -q -m gpu -n $((cores < 12 ? (cores + 1) / 2 : 6)) \
@@ -45,4 +45,4 @@ grep -E '^(FAILED|ERROR)|[0-9]+ (passed|failed)' "$folder/tests.log" | sed 's/^/
 grep -E '^(BROKEN|not tried)|claims? held|BROKEN' "$folder/verify.log" | sort -u | sed 's/^/  verify  /'
 printf '\n%s\n' "what it costs"
 grep -vE '^again|^$|load' "$folder/large.log" "$folder/small.log" -h | sed 's/^/  /'
-exit $worked
+exit $broken
