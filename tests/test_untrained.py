@@ -1,12 +1,16 @@
 """What wants training and is not the model's is refused by name, or said, before the first step."""
 
+import random
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from saigen.project_code import place_of
 from saigen.refusal import Refusal
+from saigen.training.hidden_state import hidden_state
 from saigen.training.untrained import Untrained
 
 X = torch.linspace(-1, 1, 12).view(4, 3)
@@ -63,7 +67,7 @@ def test_a_parameter_of_the_task_is_refused_by_name_and_goes_when_frozen(task, n
     with pytest.raises(Refusal, match="not the model's: nobody trains it") as caught:
         look(task)
     assert caught.value.where.startswith(name)
-    assert f"(tests/test_untrained.py:{17 if type(task) is Task else 28} (" in caught.value.where
+    assert caught.value.where.endswith(f" ({place_of(type(task))})")
     assert "freeze it (requires_grad_(False))" in caught.value.fix
     for _, part in Untrained(nn.Linear(3, 2), task)._of_task:
         part.requires_grad_(False)
@@ -133,6 +137,97 @@ def test_idle_parameters_of_the_task_are_said():
     [text] = look(Task(teacher=teacher))
     assert text.startswith("the task holds parameters that want gradients ('task.teacher.weight', ")
     assert "freeze them (requires_grad_(False))" in text
+
+
+CALLS = [0]
+
+
+def once_more(task, outputs):
+    CALLS[0] += 1
+    return outputs.sum() * CALLS[0]
+
+
+def attribute(make, use):
+    return Task(lambda task, outputs: outputs.sum() * use(task.own), own=make())
+
+
+HIDDEN = [
+    (Task(once_more), "(no attribute of model or task changed)"),
+    (attribute(lambda: random.Random(0), lambda own: own.random()), "('task.own' changed)"),
+    (attribute(lambda: np.random.default_rng(0), lambda own: own.random()), "('task.own' changed)"),
+    (attribute(lambda: np.random.RandomState(0), lambda own: own.rand()), "('task.own' changed)"),
+    (attribute(torch.Generator, lambda own: torch.rand(1, generator=own)), "('task.own' changed)"),
+    (attribute(lambda: np.ones(2), lambda own: own.__iadd__(1).sum()), "('task.own' changed)"),
+    (attribute(lambda: torch.ones(2), lambda own: own.add_(1).sum()), "('task.own' changed)"),
+    (attribute(lambda: {"n": [0]}, lambda own: own["n"].append(1) or len(own["n"])), "('task.own'"),
+    (attribute(lambda: [], lambda own: own.append(0) or len(own)), "('task.own' changed)"),
+]
+
+
+@pytest.fixture
+def _deterministic():
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(before)
+
+
+def hidden(task, model=None):
+    model = model or nn.Linear(3, 2)
+
+    def loss_of(rows):
+        torch.manual_seed(0)
+        return task.loss(model(rows["x"])), len(rows["x"])
+
+    return hidden_state(model, task, loss_of, {"x": X.clone()})
+
+
+@pytest.mark.usefixtures("_deterministic")
+@pytest.mark.parametrize(("task", "names"), HIDDEN)
+def test_a_loss_that_hangs_on_what_no_checkpoint_keeps_is_said(task, names):
+    [text] = hidden(task)
+    assert text.startswith("the loss of the same rows, weights and random numbers is another one")
+    assert names in text
+    assert "make what it depends on a buffer or extra state" in text
+
+
+class InPlace(nn.Linear):
+    def forward(self, x):
+        return super().forward(x.mul_(2))
+
+
+@pytest.mark.usefixtures("_deterministic")
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5)),
+        nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, momentum=0.5), nn.Linear(4, 2)),
+        nn.utils.parametrizations.spectral_norm(nn.Linear(3, 2)),
+        InPlace(3, 2),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_draws_buffers_and_changed_batches_are_no_hidden_state(model):
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert hidden(Task(), model) == []
+    assert all(torch.equal(before[name], now) for name, now in model.state_dict().items())
+
+
+@pytest.mark.usefixtures("_deterministic")
+def test_what_fails_on_other_rows_changes_no_state_and_is_not_asked():
+    class Fixed(nn.BatchNorm1d):
+        def forward(self, x):
+            found = super().forward(x)
+            assert len(x) == len(X)
+            return found[:, :2]
+
+    assert hidden(Task(), Fixed(3)) == []
+
+
+@pytest.mark.usefixtures("_deterministic")
+def test_where_kernels_may_differ_nobody_looks_for_hidden_state():
+    torch.use_deterministic_algorithms(False)
+    assert hidden(Task(once_more)) == []
 
 
 def test_a_buffer_that_the_loss_changes_is_refused_and_goes_in_evaluation_mode():

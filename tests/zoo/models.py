@@ -135,6 +135,60 @@ class FrozenHalf(Net):
         return self.norm.eval()(x)
 
 
+class CountsInAttribute(Net):
+    """A number that no checkpoint keeps."""
+
+    calls = 0
+
+    def between(self, x):
+        if self.training:
+            self.calls += 1
+        return x * (1 + 0.001 * self.calls)
+
+
+class KeepsHidden(Net):
+    """A state of its own that is no buffer."""
+
+    hidden = None
+
+    def between(self, x):
+        if self.training:
+            before = 0.0 if self.hidden is None else self.hidden
+            self.hidden = x.detach().mean(0)
+            x = x + before
+        return x
+
+
+class OwnGenerator(Net):
+    def __init__(self):
+        super().__init__()
+        self.own = torch.Generator().manual_seed(0)
+
+    def between(self, x):
+        return x + torch.rand(12, generator=self.own) if self.training else x
+
+
+class LooksBack(Net):
+    """What it keeps moves no number."""
+
+    calls, seen, scale = 0, None, None
+
+    def between(self, x):
+        self.calls += 1
+        self.seen = x.detach()
+        self.scale = torch.ones(12) if self.scale is None else self.scale
+        return x * self.scale
+
+
+class Annealed(KilledInStep):
+    """A task that counts."""
+
+    def loss(self, outputs, batch):
+        loss, count = super().loss(outputs, batch)
+        self.passes += 1
+        return loss * min(1.0, self.passes / 100), count
+
+
 class HiddenLayers(Net):
     """Layers in a list, which torch does not see."""
 

@@ -16,6 +16,7 @@ from saigen.project_code import place_of
 from saigen.training.contract import Task, check_loss
 from saigen.training.evaluation import Evaluation
 from saigen.training.flat import VALUES, parts, refuse_other_parts, replaced
+from saigen.training.hidden_state import hidden_state
 from saigen.training.loading import Batch
 from saigen.training.nondeterminism import explain
 from saigen.training.state import PutBack, export_model, import_model
@@ -63,7 +64,7 @@ def sanity_check(
             raise replaced(name, *VALUES)
     said = untrained.said(result[0])
     del result  # and the graph with it
-    said += _mean(loss_of, batch, task)
+    said += _mean(loss_of, batch, task) + hidden_state(tried, task, loss_of, batch)
     with put_back.behind(tried):
         _, metrics = validation.measure(tried)
     said += validation.warnings(tried) + put_back.said()

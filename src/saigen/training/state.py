@@ -93,7 +93,12 @@ class PutBack:
         """While the context lasts an evaluation may change the state; then that is undone."""
         tensors, values = export_model(model)
         tensors = {name: tensor.clone() for name, tensor in tensors.items()}
-        yield
+        try:
+            yield
+        finally:
+            self._put_back(model, tensors, values)
+
+    def _put_back(self, model: nn.Module, tensors: Tensors, values: Any) -> None:
         now, forms = export_model(model)
         same = {name for name, t in tensors.items() if name in now and same_bits(t, now[name])}
         changed = {name.partition(".")[2] for name in tensors.keys() - same}

@@ -82,7 +82,7 @@ def _held(value: Any, name: str, seen: set[int]) -> Iterator[tuple[str, Tensor |
         yield name, value
     within: Iterable[tuple[Any, Any]] = ()
     if isinstance(value, nn.Module):
-        plain = {n: v for n, v in vars(value).items() if n not in _TORCH_S_OWN}
+        plain = {n: v for n, v in vars(value).items() if n not in TORCH_S_OWN}
         within = (plain | value._parameters | value._buffers | value._modules).items()
     elif not isinstance(value, Tensor):
         within = value.items() if isinstance(value, dict) else enumerate(value)
@@ -90,7 +90,7 @@ def _held(value: Any, name: str, seen: set[int]) -> Iterator[tuple[str, Tensor |
         yield from _held(part, f"{name}.{key}", seen)
 
 
-_TORCH_S_OWN = frozenset(vars(nn.Module()))
+TORCH_S_OWN = frozenset(vars(nn.Module()))
 
 
 def _leaves(loss: Tensor) -> Iterator[Tensor]:

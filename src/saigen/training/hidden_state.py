@@ -1,0 +1,83 @@
+"""Hidden state: counters, generators and caches that a loss depends on and no checkpoint keeps."""
+
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from saigen.training.contract import Task, some_of
+from saigen.training.loading import Batch
+from saigen.training.state import PutBack, same_bits
+from saigen.training.untrained import TORCH_S_OWN
+
+
+def hidden_state(
+    model: nn.Module, task: Task, loss_of: Callable[[Batch], Any], batch: Batch
+) -> list[str]:
+    """Whether a loss hangs on what no checkpoint keeps: another one the second time, though
+    state, rows and random numbers are the same. Says which attributes changed in between.
+    """
+    if not torch.are_deterministic_algorithms_enabled():
+        return []
+
+    def loss(rows: Batch) -> Tensor:
+        with PutBack().behind(model):
+            computed: Tensor = loss_of({name: t.clone() for name, t in rows.items()})[0]
+        return computed.detach()
+
+    def others() -> None:  # so that what is kept is not what these rows leave
+        with suppress(Exception):  # a fixed batch size
+            half = min(map(len, batch.values())) // 2
+            loss({name: tensor[:half] for name, tensor in batch.items()})
+
+    first = loss(batch)
+    others()
+    if same_bits(first, loss(batch)):
+        return []
+    others()
+    before = _plain(model, task)
+    loss(batch)
+    changed = [name for name, value in _plain(model, task).items() if before.get(name) != value]
+    return [
+        "the loss of the same rows, weights and random numbers is another one the second time "
+        f"({some_of(changed) if changed else 'no attribute of model or task'} changed), so a run "
+        "that is interrupted would not go on with its numbers: make what it depends on a buffer or "
+        "extra state (get_extra_state), and draw from the global generators"
+    ]
+
+
+def _plain(model: nn.Module, task: Task) -> dict[str, Any]:
+    """The plain attributes of model and task, in a form that can be compared later."""
+    owners = [("task", task), *((f"model.{n}".rstrip("."), m) for n, m in model.named_modules())]
+    return {
+        f"{owner}.{name}": _frozen(value)
+        for owner, held in owners
+        if hasattr(held, "__dict__")
+        for name, value in vars(held).items()
+        if name not in TORCH_S_OWN
+    }
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _frozen(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_frozen(part) for part in value]
+    for kind, state in _KINDS.items():
+        if isinstance(value, kind):
+            return state(value)
+    return repr(value) if isinstance(value, bool | int | float | str | np.generic) else id(value)
+
+
+_KINDS: dict[type, Callable[[Any], Any]] = {
+    Tensor: lambda tensor: tensor.detach().cpu().reshape(-1).tolist(),
+    np.ndarray: lambda array: array.tolist(),
+    torch.Generator: lambda generator: generator.get_state().tolist(),
+    np.random.Generator: lambda generator: repr(generator.bit_generator.state),
+    np.random.RandomState: lambda generator: repr(generator.get_state()),
+    random.Random: lambda generator: generator.getstate(),
+}
