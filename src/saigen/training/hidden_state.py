@@ -18,8 +18,9 @@ from saigen.training.untrained import TORCH_S_OWN
 def hidden_state(
     model: nn.Module, task: Task, loss_of: Callable[[Batch], Any], batch: Batch
 ) -> list[str]:
-    """Whether a loss hangs on what no checkpoint keeps: another one the second time, though
-    state, rows and random numbers are the same. Says which attributes changed in between.
+    """Whether a loss hangs on what no checkpoint keeps: another one after the loss of other rows
+    than after that of these, which was just computed, though state, rows and random numbers are the
+    same. Says which attributes changed in between.
     """
     if not torch.are_deterministic_algorithms_enabled():
         return []
@@ -29,7 +30,7 @@ def hidden_state(
             computed: Tensor = loss_of({name: t.clone() for name, t in rows.items()})[0]
         return computed.detach()
 
-    def others() -> None:  # so that what is kept is not what these rows leave
+    def others() -> None:
         with suppress(Exception):  # a fixed batch size
             half = min(map(len, batch.values())) // 2
             loss({name: tensor[:half] for name, tensor in batch.items()})

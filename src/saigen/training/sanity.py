@@ -64,7 +64,7 @@ def sanity_check(
             raise replaced(name, *VALUES)
     said = untrained.said(result[0])
     del result  # and the graph with it
-    said += _mean(loss_of, batch, task) + hidden_state(tried, task, loss_of, batch)
+    said += hidden_state(tried, task, loss_of, batch) + _mean(loss_of, batch, task)
     with put_back.behind(tried):
         _, metrics = validation.measure(tried)
     said += validation.warnings(tried) + put_back.said()
