@@ -29,7 +29,14 @@ def started(project, log: Path, *arguments: str, ignoring: str = "") -> "subproc
         return subprocess.Popen(
             command, cwd=project.root, env=environment, stdout=file, stderr=file,
             start_new_session=True,
+            preexec_fn=_answer_signals,  # noqa: PLW1509  no thread was started here
         )  # fmt: skip
+
+
+def _answer_signals() -> None:
+    """In a verb, whatever these tests were started by (nohup, a shell's `&`) had ignored."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize(
