@@ -241,6 +241,7 @@ def _evaluate(chosen: _Chosen) -> int:
         else runs.find(chosen.run, ROOT / runs.RUNS, _tell)
     )
     settings.start_again_if_needed(read_composed(folder / "config.yaml").config)
+    stages.refuse_edited(folder, ROOT)
     code = _finish(folder)
     if chosen.stage:
         stages.publish_results(folder, ROOT)
@@ -286,7 +287,7 @@ def _predict(chosen: _Chosen) -> None:
         refuse_output(chosen.out, ROOT, (chosen.input, chosen.model))
     model = open_model(chosen.model)
     settings.start_again_if_needed(typed(model.config, (), str(chosen.model)).config)
-    table = stages.predict(model, chosen.input, ROOT)
+    table = stages.predict(model, chosen.input, ROOT, _tell)
     if chosen.out:
         write_output(chosen.out, table)
     elif sys.stdout.isatty():

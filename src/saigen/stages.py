@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -159,6 +159,26 @@ def evaluate(
         return _evaluated(folder, root, read_record(folder), say)
 
 
+def refuse_edited(folder: Path, root: Path) -> None:
+    """Raises Refusal if the source was edited between a run's training and its evaluation: the
+    record would name the one and tell the numbers of the other.
+    """
+    record = read_record(folder)
+    if not record["complete"] and (names := _edited(record, root)):
+        raise Refusal(
+            "the source was edited since this run was trained, and its evaluation is missing",
+            where=", ".join(names),
+            expected=f"the source that the record of {folder.name} names",
+            got="another",
+            fix="`saigen train` makes a run of the source as it is now; or bring back the files",
+        )
+
+
+def _edited(record: Mapping[str, Any], root: Path) -> list[str]:
+    imported = record["circumstances"].get("imported", {"files": ()})["files"]
+    return code.edited(root, record["recipe"]["layers"]["code"]["files"], imported)
+
+
 def _evaluated(
     folder: Path, root: Path, record: dict[str, Any], say: Callable[[str], None]
 ) -> tuple[dict[str, Any], ledger.Standing | None]:
@@ -194,7 +214,10 @@ def _evaluated(
                     where=f"{folder.name}: outcome.{part}",
                     expected=str(record["outcome"][part]),
                     got=str(value),
-                    fix="look for a difference of the machine: `saigen show` lists what was "
+                    fix=f"`saigen rerun {folder.name}` takes the run's own source; edited since: "
+                    + ", ".join(names)
+                    if (names := _edited(record, root))
+                    else "look for a difference of the machine: `saigen show` lists what was "
                     "recorded",
                 )
         return record, None
@@ -205,10 +228,11 @@ def _evaluated(
     return record, ledger.complete(folder, record)
 
 
-def predict(model: ModelFolder, source: Path, root: Path) -> bytes:
+def predict(model: ModelFolder, source: Path, root: Path, say: Callable[[str], None]) -> bytes:
     """Predictions, as CSV, for the rows of a file in the snapshot's format.
 
-    The preparation that was fitted in training travels inside the model folder.
+    The preparation that was fitted in training travels inside the model folder, its source does
+    not: which of the files that are used here were edited since is said.
     """
     chosen = typed(model.config, (), str(model.path)).config
     lock.hold_to_lock(root, "warn")  # a model that was brought here has no conf/ to lower it in
@@ -232,7 +256,11 @@ def predict(model: ModelFolder, source: Path, root: Path) -> bytes:
         preparation.refuse_ids(table, str(source))
         arrays = preparation.transformed(steps, table, model.fitted)
         evaluation, network = _trained(model, chosen, "prediction", arrays)
-        return predictions_csv(table.ids, evaluation.predict(network))
+        predictions = evaluation.predict(network)
+    trained = model.recipe["layers"]["code"]["files"]
+    if names := code.edited(root, trained, circumstances.imported(root, ())["files"]):
+        say(f"edited since this model was trained, so others may come out: {', '.join(names)}")
+    return predictions_csv(table.ids, predictions)
 
 
 def publish_model(folder: Path, root: Path) -> None:

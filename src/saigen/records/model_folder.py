@@ -67,6 +67,7 @@ class ModelFolder:
     path: Path
     manifest: dict[str, Any]
     config: dict[str, Any]
+    recipe: dict[str, Any]
     fitted: dict[str, np.ndarray]
     files: dict[str, bytes]  # the manifest too
 
@@ -158,7 +159,7 @@ def open_model(path: Path) -> ModelFolder:
     arrays = sorted(name for name in manifest["files"] if name.startswith("fitted/"))
     with at_work("what was fitted cannot be read", str(path / "fitted"), _FIX):
         fitted = {Path(name).stem: load_npy(files[name]) for name in arrays}
-    return ModelFolder(path=path, manifest=manifest, config=config, fitted=fitted, files=files)
+    return ModelFolder(path, manifest, config, recipe, fitted, files)
 
 
 def _read(path: Path, limit: int) -> bytes:
