@@ -63,6 +63,7 @@ def row(work: Any, folder: Path) -> Any:
     from saigen.recipe.callables.callees import instantiate
     from saigen.training.fingerprint import Fingerprint
     from saigen.training.flat import FlatModel
+    from saigen.training.state_trace import StateTrace
     from saigen.training.sums import Sums
     from saigen.training.trace import Trace
 
@@ -73,13 +74,16 @@ def row(work: Any, folder: Path) -> Any:
     sums = Sums(flat.scalars)
     sums.put(torch.tensor(1.0), 1, asked_to_stop=False)
     flush = work.config.tracking.trace_flush_steps
-    trace = Trace(folder, flat, sums, flush_steps=flush, resumed_at=0, expected={}, in_depth=False)
+    state = StateTrace([optimizer], [], flat.values.device)
+    trace = Trace(
+        folder, flat, sums, state, flush_steps=flush, resumed_at=0, expected={}, in_depth=False
+    )
     samples = np.arange(work.config.trainer.batch_examples)
 
     def add() -> float:
         start = time.process_time()
         for step in range(ROWS):
-            trace.add(step, samples, optimizer)
+            trace.add(step, samples)
         return (time.process_time() - start) / ROWS
 
     traced = [Fingerprint(flat.gradients), Fingerprint(flat.weights)]

@@ -179,8 +179,8 @@ def test_an_optimizer_continues_from_exported_state_as_if_never_stopped(make, on
 
     model, flat, held, optimizer = begin()
     train(model, optimizer, flat.leaf.zero_)
-    saved = copy.deepcopy(export_model(model))
-    tensors, form = export_optimizer(optimizer, held, flat.leaf)
+    saved = copy.deepcopy(export_model(model, "model"))
+    tensors, form = export_optimizer(optimizer, held, flat.leaf, "optimizer")
     tensors, form = copy.deepcopy(tensors), json.loads(json.dumps(form))
     again, flat_again, held_again, optimizer_again = begin()
     import_model(again, *saved)
@@ -242,10 +242,10 @@ class Stateful(nn.Module):
 )
 def test_what_an_evaluation_changes_of_the_state_is_put_back_and_said(change, name):
     model, put_back = Stateful(), PutBack()
-    tensors, forms = copy.deepcopy(export_model(model))
+    tensors, forms = copy.deepcopy(export_model(model, "model"))
     with put_back.behind(model), torch.no_grad():
         change(model)
-    found, found_forms = export_model(model)
+    found, found_forms = export_model(model, "model")
     assert found_forms == forms
     assert state_bits(found) == state_bits(tensors)
     assert model.both is model.weight

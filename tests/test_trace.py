@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from saigen.refusal import Failure, Refusal
 from saigen.training.fingerprint import BLOCK, Fingerprint, odd_multipliers
 from saigen.training.flat import FlatModel
+from saigen.training.state_trace import StateTrace
 from saigen.training.sums import Sums
 from saigen.training.trace import Trace
 from saigen.training.trace_file import HEADER_BYTES, ROW, first_difference, read_trace
@@ -106,23 +107,25 @@ def made_up(flush_steps, folder, resumed_at=0):
     sums = Sums(flat.scalars)
     rows = read_trace(folder)[:resumed_at] if (folder / "trace.bin").is_file() else ()
     expected = {"trace.bin": rows[-1]["chain"].tobytes().hex()} if len(rows) else {}
+    optimizer = torch.optim.SGD([torch.nn.Parameter(flat.weights[0])], lr=0.1, momentum=0.9)
+    state = StateTrace([optimizer], [], torch.device("cpu"))
     trace = Trace(
-        folder, flat, sums, flush_steps=flush_steps, resumed_at=resumed_at, expected=expected,
-        in_depth=False,
+        folder, flat, sums, state, flush_steps=flush_steps, resumed_at=resumed_at,
+        expected=expected, in_depth=False,
     )  # fmt: skip
-    return flat.weights[0], flat.gradients[0], sums, trace
+    return optimizer, flat.gradients[0], sums, trace
 
 
 def write(folder, steps, *, resumed_at=0, losses=None):
     """Trace `steps` further steps of a made-up training."""
-    weights, gradients, sums, trace = made_up(4, folder, resumed_at)
-    optimizer = torch.optim.SGD([torch.nn.Parameter(weights)], lr=0.1, momentum=0.9)
+    optimizer, gradients, sums, trace = made_up(4, folder, resumed_at)
+    weights = optimizer.param_groups[0]["params"][0].detach()
     for step in range(resumed_at, resumed_at + steps):
         gradients.fill_(step)
         weights.copy_(random_floats(64, step))
         loss = losses[step] if losses else 1.0 / (step + 1)
         sums.put(torch.tensor(loss), 1, asked_to_stop=False)
-        trace.add(step, np.arange(step, step + 8), optimizer)
+        trace.add(step, np.arange(step, step + 8))
     return trace
 
 
@@ -182,13 +185,12 @@ def test_the_first_different_step_is_found(tmp_path, step):
 
 
 def test_a_state_that_the_optimizer_replaces_is_still_traced(tmp_path):
-    memory, _, sums, trace = made_up(1, tmp_path)
-    weights = torch.nn.Parameter(memory)
-    optimizer = torch.optim.SGD([weights], lr=0.1, momentum=0.9)
+    optimizer, _, sums, trace = made_up(1, tmp_path)
+    [weights] = optimizer.param_groups[0]["params"]
     sums.put(torch.tensor(1.0), 1, asked_to_stop=False)
     for step in range(3):
         optimizer.state[weights]["momentum_buffer"] = random_floats(64, step)
-        trace.add(step, np.arange(8), optimizer)
+        trace.add(step, np.arange(8))
     trace.close()
     assert len(set(read_trace(tmp_path)["optimizer"].tolist())) == 3
 

@@ -1,4 +1,25 @@
-"""Saigen: the instrument that makes a training run happen again.
+"""Saigen: training that can be made again, and that names what differs when it is not the same.
 
-Read dvc.yaml first, then stages.py, then training/loop.py.
+Read dvc.yaml first, then stages.py, then src/project/train.py.
 """
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from saigen.recipe.schema import Config as Config
+    from saigen.training.run import Run as Run
+    from saigen.training.step import Step as Step
+
+_HOMES = {
+    "Config": "saigen.recipe.schema",
+    "Run": "saigen.training.run",
+    "Step": "saigen.training.step",
+}
+
+
+def __getattr__(name: str) -> Any:  # `saigen --help` must not import torch
+    from importlib import import_module
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'saigen' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -8,7 +8,9 @@ source. Resuming exactly is broken or untested nearly everywhere: Lightning #175
 
 from dataclasses import dataclass
 
-LOOP = "src/saigen/training/loop.py"
+RUN = "src/saigen/training/run.py"
+STEP = "src/saigen/training/step.py"
+KEPT = "src/saigen/training/kept.py"
 STATE = "src/saigen/training/state.py"
 MLP = "src/project/models/mlp.py"
 KILLED_AT = 25
@@ -33,23 +35,29 @@ class Violated:
 
 VIOLATED = (
     Violated("a learning-rate scheduler off by one after resume",
-             ((LOOP, "multiplier(step,", "multiplier(step - (first > 0),"),),
+             ((RUN, "multiplier(self.done,", "multiplier(self.done - (self._first > 0),"),),
              "weights"),
     Violated("a resume that repeats a batch",
-             ((LOOP, "range(first, total_steps)", "range(first - (first > 0), total_steps)"),),
+             ((RUN, "range(first, self.total_steps)",
+               "range(first - (first > 0), self.total_steps)"),),
              "samples"),
     Violated("a resume that skips a batch",
-             ((LOOP, "range(first, total_steps)", "range(first + (first > 0), total_steps + 1)"),),
+             ((RUN, "range(first, self.total_steps)",
+               "range(first + (first > 0), self.total_steps + 1)"),),
              "samples"),
     Violated("BatchNorm buffers not restored",
              ((STATE, 'forms = values["tensors"]',
                'forms = {n: f for n, f in values["tensors"].items() if "running" not in n}'),),
              "selection", overrides=("model=cnn", "model.batch_norm=true")),
     Violated("an optimizer that forgets its moments",
-             ((STATE, "        import_optimizer(", "        if False: import_optimizer("),),
+             ((KEPT, "            import_optimizer(", "            if False: import_optimizer("),),
              "weights"),
     Violated("dropout keyed by the steps of this process",
-             ((LOOP, 'set_globals("dropout", step, ', 'set_globals("dropout", step - first, '),),
+             ((STEP, "        self.number, self.validates = number, validates",
+               "        self.number, self.validates = number, validates\n"
+               "        self.began = getattr(self, 'began', number)"),
+              (STEP, 'set_globals("dropout", self.number,',
+               'set_globals("dropout", self.number - self.began,')),
              "forward"),
     Violated("a generator of the model's own, in no checkpoint",
              ((MLP, "        super().__init__()\n",
@@ -60,8 +68,7 @@ VIOLATED = (
                "        scores: torch.Tensor = self.layers(inputs)\n")),
              "forward"),
     Violated("a seed taken from the rank",
-             ((LOOP, 'set_globals("dropout", step, microbatch)',
-               'set_globals("dropout", step, microbatch + group.rank)'),),
+             ((STEP, "(microbatch,)", "(microbatch + batches.mine.start,)"),),
              "forward", killed=False),
     Violated("each process draws anew",
              ((MLP, "        scores: torch.Tensor = self.layers(inputs)\n",

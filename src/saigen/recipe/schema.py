@@ -46,6 +46,20 @@ class Call(BaseModel):
         """The node as it stands in YAML."""
         return {"_target_": self.target, **self.arguments}
 
+    def split(self, key: str) -> tuple[Any, "Call"]:
+        """An argument (None if there is none), and the call without it."""
+        rest = {name: value for name, value in self.arguments.items() if name != key}
+        return self.arguments.get(key), Call.model_validate({"_target_": self.target, **rest})
+
+
+class GroupRule(Section):
+    """Which parameters make a group of the optimizer: by name, or by the module that holds them."""
+
+    names: list[str] = Field(description="patterns such as *.bias")
+    modules: list[str] = Field(description="types such as torch.nn.LayerNorm")
+    frozen: bool = Field(description="not trained at all")
+    options: Mapping[str, Any] = Field(description="what differs for them, such as weight_decay")
+
 
 class Data(Section):
     """Which snapshot, and how a sample is read from what was prepared."""
@@ -105,6 +119,7 @@ class Trainer(Section):
     stop_after_validations: Count | None = Field(
         description="stop after this many validations without improvement; null: never"
     )
+    loop: str = Field(description="the training loop, a function of config and run")
 
     @model_validator(mode="after")
     def _equal_microbatches(self) -> Self:

@@ -5,7 +5,7 @@ the tree, the fingerprint, clipping, a copy) becomes one operation instead of on
 fused AdamW step on the digits MLP takes 33 us instead of 44 (`bench/flat.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from itertools import pairwise
 
 import torch
@@ -82,6 +82,15 @@ class FlatModel:
         """Each parameter's name, and the bytes of its weights and of its gradient, (bytes,)."""
         places = [(span.name, slice(span.start, span.stop)) for span in self._spans]
         return [(name, self.values[place], self.leaf[place]) for name, place in places]
+
+    def gradients_of(self, parameters: Set[int]) -> list[Tensor]:
+        """The gradients of the parameters with these ids, (elements,) each, as real numbers."""
+        own = dict(self.model.named_parameters())
+        if parameters >= {id(own[span.name]) for span in self._spans}:
+            return self.gradients
+        spans = [span for span in self._spans if id(own[span.name]) in parameters]
+        runs = [self.leaf[span.start : span.stop].view(span.dtype) for span in spans]
+        return [_real(run) for run in runs if run.numel()]
 
     def reduced_buffers(self) -> list[tuple[Buffer, list[Tensor]]]:
         """The buffers that a step's microbatches are merged into, and their places in the leaf."""

@@ -54,7 +54,8 @@ def explain(error: RuntimeError, model: torch.nn.Module, again: Callable[[], Any
     paths = {id(module): path for path, module in model.named_modules()}
     owners = [id(frame.f_locals.get("self")) for frame, _ in frames]
     module = next((paths[owner] for owner in owners[::-1] if owner in paths), None)
-    if not any(is_project(file) for file, _ in stack):
+    backward = any(frame.f_code.co_qualname == "Step.backward" for frame, _ in frames)
+    if backward or not any(is_project(file) for file, _ in stack):
         stack = _forward_stack(again)
     where = next((f"{os.path.relpath(f)}:{n}" for f, n in stack[::-1] if is_project(f)), None)
     module = _module(stack, model) if module is None else module

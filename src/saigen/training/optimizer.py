@@ -1,19 +1,19 @@
-"""The optimizer: built on the model's parameters, over flat memory where that is right, and
-scheduled.
+"""The optimizer: built on a model's parameters in groups, over flat memory where that is right,
+and scheduled.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from saigen.recipe.callables.callees import instantiate
-from saigen.recipe.schema import Call, Config
+from saigen.recipe.schema import Call
 from saigen.refusal import Failure, Refusal
-from saigen.training.flat import FlatModel, trainable
-from saigen.training.layout import LINE
-from saigen.training.stepping import hooked
+from saigen.training.flat import FlatModel
+from saigen.training.groups import parameter_groups
+from saigen.training.stepping import WATCHED, bare_step, hooked, unwatch
 
 # Those of torch.optim that treat every element alike, so that one flat tensor is to them what many
 # are: by measurement, tests/test_optimizers.py.
@@ -23,35 +23,13 @@ ELEMENTWISE = {
 }
 
 
-def lay_flat(
-    model: nn.Module, config: Config, *, world: int
-) -> tuple[FlatModel, torch.optim.Optimizer, dict[str, nn.Parameter]]:
-    """Move a model into flat memory and build its optimizer; also what that holds, by name.
+def build_optimizer(call: Call, model: nn.Module) -> torch.optim.Optimizer:
+    """Build it on a module's trainable parameters, in groups by the rules of the config.
 
-    Under `parameter_layout: flat` the optimizer is built twice: on the model's own parameters, so
-    that its rules see their shapes, and group by group on flat ones.
+    Raises Refusal if it cannot be built or stepped.
     """
-    one_tensor, groups = config.trainer.parameter_layout == "flat", []
-    if one_tensor:
-        seen = build_optimizer(config.optimizer, list(trainable(model).values()))
-        refuse_unless_elementwise(seen)
-        groups = [group["params"] for group in seen.param_groups]
-    flat = FlatModel(
-        model,
-        # saigen: constant, because three sums ride along, in whole cache lines
-        scalars=3,
-        multiple=world * LINE,
-        microbatches=config.trainer.microbatches,
-        groups=groups,
-    )
-    held = flat.held(one_tensor=one_tensor)
-    if one_tensor:
-        return flat, _flatten(seen, flat, held), held
-    return flat, build_optimizer(config.optimizer, list(held.values())), held
-
-
-def build_optimizer(call: Call, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """Build it on the model's own parameters. Raises Refusal if it cannot be built or stepped."""
+    rules, call = call.split("parameter_groups")
+    parameters = parameter_groups(model, rules or ())
     try:
         optimizer = instantiate(call, params=parameters)
     except Refusal:
@@ -62,27 +40,31 @@ def build_optimizer(call: Call, parameters: list[nn.Parameter]) -> torch.optim.O
             where=f"optimizer ({call.target})",
             expected="an optimizer that can be built on every trainable parameter",
             got=f"{type(error).__name__}: {error}",
-            fix="choose another optimizer or other arguments, or build groups for it in a function "
-            "in src/project",
+            fix="choose another optimizer or other arguments, or build it in trainer.loop",
         ) from error
     _refuse_unfit(optimizer, call)
     return optimizer  # type: ignore[no-any-return]
 
 
-def _flatten(
-    optimizer: torch.optim.Optimizer, flat: FlatModel, held: Mapping[str, nn.Parameter]
-) -> torch.optim.Optimizer:
-    """The same optimizer, group by group, over flat tensors."""
+def flatten(
+    optimizer: torch.optim.Optimizer, flat: FlatModel, held: Mapping[str, nn.Parameter], first: int
+) -> None:
+    """Put an optimizer, group by group, on flat tensors; `first` is the number of its first group.
+
+    It is built anew, as some make their state in the constructor; the object stays the same.
+    """
     kind = type(optimizer)
     groups = [
-        group | {"params": [held[name] for name in flat.names_of_group(index)]}
+        group | {"params": [held[name] for name in flat.names_of_group(first + index)]}
         for index, group in enumerate(optimizer.param_groups)
     ]
     # what a base class takes (`decoupled_weight_decay`) comes with the groups
     taken = inspect.signature(kind).parameters
     stated = {name: value for name, value in optimizer.defaults.items() if name in taken}
     flattened: torch.optim.Optimizer = kind(groups, **stated)
-    return flattened
+    for group, new in zip(optimizer.param_groups, flattened.param_groups, strict=True):
+        group.update(new)  # the same mapping, which a scheduler may hold
+    optimizer.state = flattened.state
 
 
 def refuse_unless_elementwise(optimizer: torch.optim.Optimizer) -> None:
@@ -102,7 +84,10 @@ def refuse_unless_elementwise(optimizer: torch.optim.Optimizer) -> None:
 
 
 class Rates:
-    """The learning rate of every group: what the group began with, times the scheduler's factor."""
+    """The learning rate of every group: what the group began with, times the scheduler's factor.
+
+    A scheduler that gives a mapping, such as {"lr": 0.5, "weight_decay": 0.1}, sets these keys.
+    """
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         """Take the rates as they stand. Raises Refusal if a group has none."""
@@ -117,18 +102,43 @@ class Rates:
                 "multiplies its steps by",
             )
         self._rates = [(group, float(group["lr"])) for group in self._groups]
+        self._initial = [dict(group) for group in self._groups]
         self._factor = 1.0
         self._tensors = any(isinstance(group["lr"], Tensor) for group in self._groups)
 
-    def set(self, factor: float) -> float:
-        """Set every group's rate; returns that of the first one."""
+    def set(self, factor: float | Mapping[str, float]) -> None:
+        """Set every group's rate, or the keys of a mapping, to their first values times a factor.
+
+        Raises Refusal if a group has no number under a key.
+        """
+        if isinstance(factor, Mapping):
+            for key, of_key in factor.items():
+                if key != "lr":
+                    self._set_key(key, of_key)
+            # saigen: constant, because what is not named stays as it is
+            factor = factor.get("lr", 1.0)
         for group, rate in self._rates:
             if self._tensors and isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate * factor)
             else:
                 group["lr"] = rate * factor
         self._factor = factor
-        return self._rates[0][1] * factor
+
+    def _set_key(self, key: str, factor: float) -> None:
+        for group, initial in zip(self._groups, self._initial, strict=False):
+            value = initial.get(key)
+            if isinstance(value, int | float):
+                group[key] = value * factor
+            elif isinstance(value, tuple | list):  # Adam's betas: the first one is the momentum
+                group[key] = (value[0] * factor, *value[1:])
+            else:
+                raise Refusal(
+                    "the scheduler sets what the optimizer's groups do not have",
+                    where=f"scheduler: {key!r}",
+                    expected=f"a number among {', '.join(sorted(map(str, initial)))}",
+                    got=repr(value),
+                    fix="have the function give one of these keys",
+                )
 
     def check(self) -> None:
         """Refuse if the optimizer moves its rates or its groups by itself."""
@@ -150,14 +160,46 @@ class Rates:
             )
 
 
+def guard_step(optimizer: torch.optim.Optimizer, is_first: Callable[[], bool]) -> None:
+    """Put a step on the optimizer that says what went wrong, and leaves torch's compiler out."""
+    unwatch(optimizer)
+    bare, no_grad = bare_step(optimizer), torch.no_grad()
+
+    # saigen: constant, because torch's optimizers are called with and without
+    def step(closure: Callable[[], object] | None = None) -> object:
+        passed: list[Exception] = []
+
+        def watched() -> object:
+            assert closure is not None
+            try:
+                return closure()
+            except Exception as error:
+                passed.append(error)
+                raise
+
+        try:
+            with no_grad:
+                return bare() if closure is None else bare(watched)
+        except Exception as error:
+            if error in passed:
+                raise
+            raise failed_step(optimizer, error, first=is_first()) from error
+
+    # torch's schedulers look for these two, else they warn or wrap the step
+    setattr(step, WATCHED, True)
+    vars(optimizer).update(step=step, _opt_called=True)
+
+
 def failed_step(optimizer: torch.optim.Optimizer, error: Exception, *, first: bool) -> Refusal:
     """What to raise for an error of the optimizer's step, which may be the first one."""
     return (Refusal if first else Failure)(
         "the optimizer could not take its step",
         where=f"optimizer ({type(optimizer).__name__})",
-        expected="a step over dense gradients, without a closure",
+        expected="a step over dense gradients" + ", by a closure" * _needs_closure(optimizer),
         got=f"{type(error).__name__}: {error}",
-        fix="choose another optimizer, or other arguments for it",
+        fix="have trainer.loop call optimizer.step(closure), as CONTRIBUTING.md shows"
+        if _needs_closure(optimizer)
+        else "choose another optimizer, or other arguments for it",
     )
 
 
@@ -171,11 +213,6 @@ def _refuse_unfit(optimizer: object, call: Call) -> None:
     elif isinstance(optimizer, torch.optim.SparseAdam):
         got = "an optimizer that takes sparse gradients only"
         expected = "one that takes dense gradients, which is how microbatches are summed"
-    elif _needs_closure(optimizer):
-        got, expected = (
-            "an optimizer that calls the loss itself, as often as it likes (a closure)",
-            ("one that takes a single gradient for each step"),
-        )
     else:
         return
     raise Refusal(

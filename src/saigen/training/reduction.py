@@ -10,8 +10,6 @@ of microbatches that is what a ring all-reduce moves; otherwise a process sends 
 sums instead of one.
 """
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -21,8 +19,6 @@ from saigen.training.flat import FlatModel
 from saigen.training.layout import Block
 from saigen.training.processes import Group, partners_needed
 from saigen.training.tree import Accumulator, Node, share, subtrees
-
-_NOTHING = nullcontext()
 
 
 class Reduction:
@@ -47,7 +43,6 @@ class Reduction:
         assert group.world <= microbatches
         assert flat.layout.size % (64 * group.world) == 0
         self.mine = share(microbatches, group.rank, group.world)
-        self.model = flat.model
         self._leaf = flat.leaf
         self._blocks = flat.layout.blocks
         self._buffers = StepBuffers(flat.reduced_buffers(), microbatches)
@@ -63,9 +58,8 @@ class Reduction:
         self._leaf.zero_()
         self._buffers.begin_step()
 
-    def around(self, microbatch: int) -> AbstractContextManager[None]:  # noqa: ARG002
-        """What a microbatch's forward and backward pass stand in: nothing."""
-        return _NOTHING
+    def begin_microbatch(self, microbatch: int) -> None:
+        """Nothing is sent before the step ends."""
 
     def end_microbatch(self, microbatch: int) -> None:
         """Add the leaf, which is one microbatch's now, and empty it for the next one."""

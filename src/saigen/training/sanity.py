@@ -42,7 +42,7 @@ def sanity_check(
     try:
         tried = copy.deepcopy(model)
     except Exception:
-        tried, kept = model, copy.deepcopy(export_model(model))
+        tried, kept = model, copy.deepcopy(export_model(model, "model"))
 
     own = dict(tried.named_parameters())
     untrained = Untrained(tried, task)

@@ -1,7 +1,7 @@
 """What multiplies the learning rate: functions of the step number, so that nothing is restored."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -43,7 +43,8 @@ def refuse_schedule(multiplier: Callable[[int, int], Any], total_steps: int, tar
     for step in (*range(min(_LOOKS, total_steps)), *range(0, total_steps, apart), total_steps - 1):
         try:
             found = multiplier(step, total_steps)
-            if math.isfinite(found):
+            values = found.values() if isinstance(found, Mapping) else [found]
+            if all(map(math.isfinite, values)):
                 continue
             got = str(found)
         except (TypeError, ValueError, ArithmeticError, LookupError) as error:

@@ -1,7 +1,4 @@
-"""The state of a run between two steps, as named tensors and JSON values: what a checkpoint holds
-without pickle, and how it is put back. No generator state: what is random is a function of the
-step.
-"""
+"""The state of a module or an optimizer, as named tensors and JSON values, and back to the bit."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -14,55 +11,18 @@ from torch import Tensor, nn
 
 from saigen.training.codec import Decoder, Encoder
 from saigen.training.contract import some_of
-from saigen.training.flat import FlatModel
 from saigen.training.model_state import extra, live, restore_live
-from saigen.training.selection import Selection
 
 Tensors = dict[str, Tensor]
 
 
-class RunState:
-    """Model, optimizer and selection. `names` says what to call each parameter that the optimizer
-    holds.
-    """
-
-    def __init__(
-        self,
-        flat: FlatModel,
-        optimizer: torch.optim.Optimizer,
-        names: Mapping[str, Tensor],
-        selection: Selection,
-    ) -> None:
-        self._flat, self._optimizer, self._names = flat, optimizer, names
-        self._selection = selection
-        self.warned: list[str] = []  # what was said before the first step
-
-    def export(self) -> tuple[Tensors, dict[str, Any]]:
-        """Tensors, which are the run's own memory, and values."""
-        tensors, model = export_model(self._flat.model)
-        tensors |= {f"best.{name}": t for name, t in self._selection.tensors.items()}
-        state, optimizer = export_optimizer(self._optimizer, self._known(), self._flat.leaf)
-        values = {"model": model, "optimizer": optimizer, "selection": self._selection.values()}
-        values["warned"] = self.warned
-        return tensors | state, values
-
-    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """The inverse of `export`."""
-        best = {n.removeprefix("best."): t for n, t in tensors.items() if n.startswith("best.")}
-        import_model(self._flat.model, tensors, values["model"])
-        import_optimizer(self._optimizer, self._known(), tensors, values["optimizer"])
-        self._selection.restore(values["selection"], best)
-        self.warned = values["warned"]
-
-    def _known(self) -> dict[str, Tensor]:
-        return dict(self._flat.model.named_parameters()) | dict(self._names)
-
-
-def export_model(model: nn.Module) -> tuple[Tensors, Any]:
-    """Parameters, all buffers and extra state of a model, as tensors by name and forms."""
+def export_model(model: nn.Module, name: str) -> tuple[Tensors, Any]:
+    """Parameters, all buffers and extra state of a model, as tensors below `name` and forms."""
     encoder = Encoder({})
-    forms = {name: encoder.encode(t, f"model.{name}") for name, t in live(model).items()}
-    more = {n: encoder.encode(m.get_extra_state(), f"extra.{n}") for n, m in extra(model).items()}
+    forms = {n: encoder.encode(t, f"{name}.{n}") for n, t in live(model).items()}
+    more = {
+        n: encoder.encode(m.get_extra_state(), f"{name} extra.{n}") for n, m in extra(model).items()
+    }
     return encoder.tensors, {"tensors": forms, "extra": more}
 
 
@@ -91,7 +51,7 @@ class PutBack:
     @contextmanager
     def behind(self, model: nn.Module) -> Iterator[None]:
         """While the context lasts an evaluation may change the state; then that is undone."""
-        tensors, values = export_model(model)
+        tensors, values = export_model(model, "model")
         tensors = {name: tensor.clone() for name, tensor in tensors.items()}
         try:
             yield
@@ -99,7 +59,7 @@ class PutBack:
             self._put_back(model, tensors, values)
 
     def _put_back(self, model: nn.Module, tensors: Tensors, values: Any) -> None:
-        now, forms = export_model(model)
+        now, forms = export_model(model, "model")
         same = {name for name, t in tensors.items() if name in now and same_bits(t, now[name])}
         changed = {name.partition(".")[2] for name in tensors.keys() - same}
         for part, before in values.items():
@@ -128,7 +88,7 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
 
 
 def export_optimizer(
-    optimizer: torch.optim.Optimizer, known: Mapping[str, Tensor], gradients: Tensor
+    optimizer: torch.optim.Optimizer, known: Mapping[str, Tensor], gradients: Tensor, name: str
 ) -> tuple[Tensors, Any]:
     """State, parameter groups and what else the optimizer keeps, as tensors by name and a form.
 
@@ -136,7 +96,7 @@ def export_optimizer(
     """
     encoder = Encoder(known)
     encoder.occupy(gradients, "the gradients")
-    return encoder.tensors, encoder.encode(kept(optimizer), "optimizer")
+    return encoder.tensors, encoder.encode(kept(optimizer), name)
 
 
 def import_optimizer(

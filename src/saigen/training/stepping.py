@@ -6,12 +6,21 @@ tell it to stay out. Where nothing is compiled, neither is wanted at a step of 0
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch.optim import optimizer as module
 
+WATCHED = "_wrapped_by_lr_sched"  # torch's own name
 
-def bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
+
+def unwatch(optimizer: torch.optim.Optimizer) -> None:
+    """Take off what a scheduler of torch put on the step, only to see that it was called."""
+    if hasattr(vars(optimizer).get("step"), WATCHED):
+        del vars(optimizer)["step"]
+
+
+def bare_step(optimizer: torch.optim.Optimizer) -> Callable[..., object]:
     """The step of an optimizer, to be called without gradients enabled.
 
     Only torch's own wrappers are left out, and only where no hook and no other step was put on
@@ -19,12 +28,12 @@ def bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
     """
     own = type(optimizer).step
     if hooked(optimizer):
-        hooked_step: Callable[[], None] = optimizer.step
+        hooked_step: Callable[..., object] = optimizer.step
         return hooked_step
     # torch's own classes carry two wrappers, a project's class the one that every class gets
     whole = type(optimizer).__module__.startswith("torch.optim.")
     step = inspect.unwrap(own) if whole else vars(own)["__wrapped__"]
-    return lambda: step(optimizer)
+    return partial(step, optimizer)
 
 
 def hooked(optimizer: torch.optim.Optimizer) -> bool:

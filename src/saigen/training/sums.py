@@ -72,6 +72,14 @@ class Sums:
             return []
         return [f"no term of the loss counted in {len(self.empty)} steps, first in {self.empty[0]}"]
 
+    def totals(self) -> torch.Tensor:
+        """A copy of the sums as they stand, (3,) float64."""
+        return self._scalars.clone()
+
+    def put_totals(self, totals: torch.Tensor) -> None:
+        """Put sums back."""
+        self._scalars.copy_(totals)
+
     @property
     def terms(self) -> float | torch.Tensor:
         """What the summed gradients are divided by; a tensor () where reading it would wait."""

@@ -18,7 +18,7 @@ from saigen.digest import digest_file
 from saigen.refusal import Failure
 from saigen.training.fingerprint import Fingerprint
 from saigen.training.flat import FlatModel
-from saigen.training.optimizer_trace import OptimizerTrace
+from saigen.training.state_trace import StateTrace
 from saigen.training.sums import Sums, finite
 from saigen.training.tensor_trace import TensorTrace
 from saigen.training.trace_file import (
@@ -48,6 +48,7 @@ class Trace:
         run: Path,
         flat: FlatModel,
         sums: Sums,
+        state: StateTrace,
         *,
         flush_steps: int,
         resumed_at: int,
@@ -60,8 +61,7 @@ class Trace:
         self.path = run / NAME
         self._gradients = Fingerprint(flat.gradients, salt=flat.salt)
         self._weights = Fingerprint(flat.weights, salt=flat.salt)
-        self._weights_on = flat.values.device
-        self._state: OptimizerTrace | None = None
+        self._state = state
         self._sums, self._size = sums, flush_steps
         self._in_depth = (
             TensorTrace(run, flat, resumed_at=resumed_at, expected=expected.get(TENSORS))
@@ -72,15 +72,13 @@ class Trace:
         self._chain = _cut(self.path, resumed_at, expected.get(NAME))
         self._file = self.path.open("ab")
 
-    def add(self, step: int, samples: np.ndarray, optimizer: torch.optim.Optimizer) -> None:
+    def add(self, step: int, samples: np.ndarray) -> None:
         """Take the row of a step; nothing waits for the device.
 
         Raises Failure when rows are written and a loss among them is not finite.
         """
         if self._in_depth:
             self._in_depth.add(step)
-        if self._state is None:
-            self._state = OptimizerTrace(optimizer, self._weights_on)
         if not self._rows:
             self._state.look()
         ids = int.from_bytes(hashlib.blake2b(samples.data, digest_size=8).digest(), "little")

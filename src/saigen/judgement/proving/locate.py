@@ -39,8 +39,8 @@ def locate(a: Path, b: Path, root: Path, noise: Sequence[Path] = ()) -> Place | 
     `noise` too, logs of equal runs with an equal outcome, moves nothing and is passed over,
     unless there is nothing else: a race that two slow, watched processes both lose.
     """
-    left, right = _calls(a), _calls(b)
-    quiet = {place[:3] for log in noise for place in _parted(left, _calls(log), root)}
+    left, right = _calls(a, root), _calls(b, root)
+    quiet = {place[:3] for log in noise for place in _parted(left, _calls(log, root), root)}
     everything = list(_parted(left, right, root))
     found = [place for place in everything if place[:3] not in quiet] or everything
     if not found:
@@ -55,10 +55,17 @@ def locate(a: Path, b: Path, root: Path, noise: Sequence[Path] = ()) -> Place | 
     )
 
 
-def _calls(log: Path) -> list[_Call]:
+def _calls(log: Path, root: Path) -> list[_Call]:
     files = sorted(log.parent.glob(f"{log.name}.*"), key=lambda path: path.stat().st_mtime)
     lines = (line for file in files for line in file.read_text(encoding="utf-8").splitlines())
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    calls = [json.loads(line) for line in lines if line.endswith("}")]
+    for call in calls:
+        if call["step"] is not None:  # what a loop assigns anew in each step is not its state
+            anew = _assigned(root / call["file"], call["function"])
+            call["arguments"] = {n: d for n, d in call["arguments"].items() if n not in anew}
+    # before its first step a continued loop has its state restored: that comes last
+    loops = {(call["file"], call["function"]) for call in calls if call["step"] is not None}
+    return sorted(calls, key=lambda c: c["step"] is None and (c["file"], c["function"]) in loops)
 
 
 def _parted(left: list[_Call], right: list[_Call], root: Path) -> Iterator[_Parted]:
@@ -80,8 +87,9 @@ def _parted(left: list[_Call], right: list[_Call], root: Path) -> Iterator[_Part
                 yield from _state(other, left, right, root)
 
 
-def _key(call: _Call) -> tuple[str, str, str]:
-    return call["file"], call["function"], json.dumps(call["arguments"], sort_keys=True)
+def _key(call: _Call) -> tuple[str, str, int | None, str]:
+    arguments = json.dumps(call["arguments"], sort_keys=True)
+    return call["file"], call["function"], call["step"], arguments
 
 
 def _lines(a: _Call, b: _Call) -> Iterator[_Parted]:
@@ -105,11 +113,12 @@ def _state(other: _Call, left: list[_Call], right: list[_Call], root: Path) -> I
     file, function, theirs = other["file"], other["function"], other["arguments"]
     defaults = _defaulted(root / file, function)
     for call in left:
-        if (file, function) != (call["file"], call["function"]):
+        if (file, function, other["step"]) != (call["file"], call["function"], call["step"]):
             continue
         ours = call["arguments"]
         names = [n for n in (*ours, *(theirs.keys() - ours)) if ours.get(n) != theirs.get(n)]
-        if names and all(n in defaults or _is_remembered(n) for n in names):
+        in_loop = other["step"] is not None
+        if names and all(in_loop or n in defaults or _is_remembered(n) for n in names):
             for name in names:
                 if setter := _setter(name, file, (*left, *right)):
                     yield setter
@@ -144,6 +153,26 @@ def _setter(name: str, file: str, log: Sequence[_Call]) -> _Parted | None:
 def _short(name: str) -> str:
     """A name without what it is reached through: `self.n`, `module.n` and `closure n` are `n`."""
     return WEIGHTS if name.endswith(WEIGHTS) else re.split("[. ]", name)[-1]
+
+
+@cache
+def _assigned(file: Path, function: str) -> frozenset[str]:
+    """The variables that a function's loops assign without looking at what they were before."""
+    found: set[str] = set()
+    looked_at: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.FunctionDef) or node.name != function.rpartition(".")[2]:
+            continue
+        for part in (part for loop in ast.walk(node) if isinstance(loop, ast.For)
+                     for part in ast.walk(loop)):  # fmt: skip
+            if isinstance(part, ast.Assign | ast.For | ast.AugAssign):
+                targets = part.targets if isinstance(part, ast.Assign) else [part.target]
+                names = {n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)}
+                value = part.iter if isinstance(part, ast.For) else part.value
+                read = {n.id for n in ast.walk(value) if isinstance(n, ast.Name)}
+                looked_at |= names if isinstance(part, ast.AugAssign) else names & read
+                found |= names
+    return frozenset(found - looked_at)
 
 
 @cache

@@ -59,9 +59,15 @@ class Observer:
         """What is called after each line of one call."""
         arguments = before = self.variables(called)
         line, lines = called.f_lineno, list[tuple[int, dict[str, str]]]()
+        step: int | None = None
+
+        def entry(frame: types.FrameType) -> dict[str, Any]:
+            file = os.path.relpath(frame.f_code.co_filename, self._root)
+            return {"file": file, "function": frame.f_code.co_qualname, "line": line, "step": step,
+                    "arguments": arguments, "lines": lines}  # fmt: skip
 
         def follow(frame: types.FrameType, event: str, value: Any) -> Callable[..., Any]:
-            nonlocal before, line
+            nonlocal arguments, before, line, lines, step
             if event != "exception" and len(lines) < _LINES:
                 now = self.variables(frame)
                 lines.append((line, {n: d for n, d in now.items() if before.get(n) != d}))
@@ -69,10 +75,10 @@ class Observer:
             if event != "exception":
                 line = frame.f_lineno
             if event == "return":
-                file = os.path.relpath(frame.f_code.co_filename, self._root)
-                entry = {"file": file, "function": frame.f_code.co_qualname, "line": line,
-                         "arguments": arguments, "lines": lines}  # fmt: skip
-                self._write({**entry, "returns": self.digest(value)})
+                self._write({**entry(frame), "returns": self.digest(value)})
+            elif (number := _step_of(frame)) != step:  # a training loop: each step stands alone
+                self._write({**entry(frame), "returns": ""})
+                arguments, lines, step = before, [], number
             return follow
 
         return follow
@@ -159,6 +165,10 @@ class Observer:
             update(bytes(value.get_state().numpy()))
         elif numpy is not None and isinstance(value, numpy.random.Generator):
             self._feed(update, value.bit_generator.state, depth + 1)
+        elif hasattr(value, "load_state_dict") and not isinstance(
+            value, type
+        ):  # optimizers, schedulers, what a loop keeps
+            self._feed(update, value.state_dict(), depth + 1)
         elif isinstance(value, itertools.count):
             update(repr(value).encode())
         elif isinstance(value, random.Random):
@@ -167,6 +177,15 @@ class Observer:
             module = type(value).__module__.partition(".")[0]
             if module not in _OPAQUE:
                 self._feed(update, getattr(value, "__dict__", None), depth + 1)
+
+
+def _step_of(frame: types.FrameType) -> int | None:
+    """The number of the step that a training loop is in; None if the frame is in none."""
+    kind = getattr(sys.modules.get("saigen.training.step"), "Step", None)
+    if kind is None:
+        return None
+    found = (value for value in frame.f_locals.values() if isinstance(value, kind))
+    return getattr(next(found, None), "number", None)
 
 
 def _is_module(value: Any) -> bool:

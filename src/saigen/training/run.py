@@ -1,0 +1,421 @@
+"""Run: what a training loop calls, so that its bits survive kills, workers and processes.
+
+The loop itself is the project's (`src/project/train.py`). It builds, names what is kept, and walks
+over `Run.steps`; between two steps the run takes the trace, validates, saves and stops.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from saigen.digest import digest_bytes
+from saigen.recipe.callables.callees import function
+from saigen.recipe.schema import Call, Config
+from saigen.refusal import Failure, Refusal
+from saigen.training.build import build_dataset, build_task, built
+from saigen.training.checkpoint import Checkpoints, refuse_unheld, taking_up
+from saigen.training.contract import refuse_nonfinite
+from saigen.training.evaluation import Evaluation
+from saigen.training.fingerprint import Fingerprint
+from saigen.training.history import NAME as CURVE
+from saigen.training.history import History
+from saigen.training.interruption import InterruptedAtCheckpoint, wish_noted
+from saigen.training.kept import Kept
+from saigen.training.leaks import GlobalsWatch
+from saigen.training.loading import Loader, to_device
+from saigen.training.model_state import exported, materialize, placed, weights_bytes
+from saigen.training.optimizer import Rates, build_optimizer, guard_step
+from saigen.training.overlapped import OverlappedReduction
+from saigen.training.prepared import Prepared
+from saigen.training.processes import Group
+from saigen.training.progress import Progress
+from saigen.training.reduction import Reduction
+from saigen.training.sanity import sanity_check
+from saigen.training.schedule import refuse_schedule
+from saigen.training.selection import Selection, refuse_unmeasured
+from saigen.training.state import PutBack
+from saigen.training.state_trace import StateTrace
+from saigen.training.step import Batches, Step
+from saigen.training.streams import Streams
+from saigen.training.sums import Sums, finite
+from saigen.training.trace import Trace
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training run leaves behind."""
+
+    tensors: dict[str, torch.Tensor]
+    initial_weights: str  # SHA-256 of the weights before step 0
+    best_step: int  # after how many steps the kept weights stood
+    trace: dict[str, Any]
+    circumstances: dict[str, Any]
+
+
+class Run:
+    """One training run, as one of the processes of a group.
+
+    A loop calls `build`, `optimizer` and `scheduler` as often as it likes, then `keep` once, then
+    walks over `steps`.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        prepared: Prepared,
+        folder: Path | None,
+        group: Group,
+        *,
+        recipe: str,
+        say: Callable[[str], None],
+    ) -> None:
+        """Read what is trained on. `folder` is where rank 0 writes; None on the other ranks."""
+        self.config, self.folder, self._recipe = config, folder, recipe
+        self._group, self._say = group, say if group.writes else lambda _: None
+        self.device = torch.device(config.hardware.device)
+        self.streams = Streams(config.randomness.streams)
+        self.task = build_task(config, self.streams)
+        arrays = prepared.arrays("train")
+        self._dataset = build_dataset(config, self.streams, "train_dataset", arrays)
+        self._validation = self._evaluation("validation", prepared)
+        self._evaluation("evaluation", prepared)  # refused now if ever, and not after the last step
+        trainer = config.trainer
+        self.steps_per_epoch = _steps_per_epoch(len(self._dataset), config)
+        self.total_steps = trainer.max_epochs * self.steps_per_epoch
+        if trainer.max_steps is not None:
+            self.total_steps = min(self.total_steps, trainer.max_steps)
+        self._rates: list[tuple[Rates, Callable[[int, int], Any]]] = []
+        self._selection = Selection(trainer)
+        self._kept: Kept | None = None
+        self._built: list[Call] = []
+        self.model: torch.nn.Module | None = None  # that of config.model, once it is built
+        self._offered: torch.nn.Module | None = None
+        self.done, self._stop, self._interrupted = 0, False, False
+        self._put_back = PutBack()
+        self._measured: float | None = None  # by the validation of this step
+        self._save_now = False
+
+    # -- Before the first step -----------------------------------------------------------------
+
+    def build(self, call: Call) -> Any:
+        """Build what a section of the config names, with the `init` stream set immediately before.
+
+        A module comes on the run's device, its lazy parts with shapes.
+        """
+        times, self._built = sum(call is one for one in self._built), [*self._built, call]
+        made = built(call, self.config, self.streams, times)
+        if not isinstance(made, torch.nn.Module):
+            return made
+        module = placed(made, self.device)
+        materialize(module, lambda: self._validation.outputs(module), self.streams)
+        if call is self.config.model and not times:
+            self.model = module
+        return module
+
+    def optimizer(self, call: Call, model: torch.nn.Module) -> torch.optim.Optimizer:
+        """Build an optimizer on a module's trainable parameters, in groups by the config's rules.
+
+        Raises Refusal if it cannot be built on them, or not be stepped.
+        """
+        return build_optimizer(call, model)
+
+    def scheduler(self, call: Call, optimizer: torch.optim.Optimizer) -> None:
+        """Set the rates of every group before each step, by a function of step and total steps.
+
+        Raises Refusal if a group has no learning rate, or the function gives no finite number.
+        """
+        multiplier = function(call)
+        refuse_schedule(multiplier, self.total_steps, call.target)
+        self._rates.append((Rates(optimizer), multiplier))
+
+    def keep(self, **parts: Any) -> None:
+        """Name what a checkpoint holds, the trace sees and a resumed run gets back to the bit.
+
+        Modules, optimizers, and whatever has `state_dict` and `load_state_dict`. Modules whose
+        parameters an optimizer holds move into flat memory here. Where an interrupted run is
+        continued, everything stands as it stood when this returns.
+        """
+        config, group = self.config, self._group
+        trainer, tracking = config.trainer, config.tracking
+        self._kept = kept = Kept(parts, config, self._selection, world=group.world)
+        flat = kept.flat
+        self._initial_weights = digest_bytes(weights_bytes(exported(flat.model)))
+        for optimizer in kept.optimizers:
+            guard_step(optimizer, lambda: self.done == self._first)
+        reduced = Reduction if config.agreement.reduction == "tree" else OverlappedReduction
+        self._reduction = reduced(flat, group, trainer.microbatches)
+        self._sums = Sums(flat.scalars)
+        if config.hardware.compile:
+            for module in kept.trained:
+                module.compile()
+
+        checkpoints = self.folder and Checkpoints(
+            self.folder, self._recipe, kept=tracking.checkpoints_kept, say=self._say
+        )
+        found = group.share(checkpoints.newest() if checkpoints else None)
+        self.done = self._first = first = found.step if found else 0
+        if found:
+            with taking_up(found, self.folder):
+                kept.restore(found.tensors, found.values)
+            self._say(f"continuing after step {first}")
+        self._checkpoints = checkpoints
+        expected = found.rows if found else {}
+        self._history = self.folder and History(
+            self.folder, monitor=trainer.monitor, resumed_at=first, expected=expected.get(CURVE)
+        )
+        self._trace = self.folder and Trace(
+            self.folder,
+            flat,
+            self._sums,
+            StateTrace(kept.optimizers, kept.others, self.device),
+            flush_steps=tracking.trace_flush_steps,
+            resumed_at=first,
+            expected=expected,
+            in_depth=tracking.trace_depth == "tensor",
+        )
+        self._weights = Fingerprint(flat.weights, salt=flat.salt)
+        loader = Loader(
+            self._dataset,
+            self.streams,
+            workers=config.hardware.loader_workers,
+            pinned=self.device.type == "cuda",
+            timeout_seconds=config.hardware.process_timeout_seconds,
+        )
+        mixed = trainer.precision != "float32"
+        precision = getattr(torch, trainer.precision)
+        # entering a disabled autocast costs 4 us
+        autocast = torch.autocast(self.device.type, precision) if mixed else nullcontext()
+        if not found:
+            kept.export()  # what no checkpoint could hold is said at once
+            rows = np.arange(trainer.batch_examples // trainer.microbatches)
+            batch = to_device(loader[0, rows], self.device)
+            metrics, said = sanity_check(
+                self._published(),
+                batch,
+                self._validation,
+                self.streams,
+                autocast,
+                put_back=self._put_back,
+            )
+            kept.warnings += said
+            refuse_unmeasured(metrics, config)
+            for text in kept.warnings:
+                self._say(f"warning: {text}")
+        self._watch = GlobalsWatch(locate=tracking.leak_watch == "locate")
+        self._batches = Batches(loader, self.streams, trainer, self._reduction.mine, self.device)
+        self._batches.begin(range(first, self.total_steps), len(self._dataset))
+        self._step = Step(
+            batches=self._batches,
+            kept=kept,
+            reduction=self._reduction,
+            sums=self._sums,
+            watch=self._watch,
+            streams=self.streams,
+            autocast=autocast,
+        )
+
+    # -- Step by step --------------------------------------------------------------------------
+
+    def steps(self) -> Iterator[Step]:
+        """The steps that are left, one after another; between two of them the run is looked after.
+
+        Raises Refusal if nothing is kept yet.
+        """
+        if self._kept is None:
+            raise Refusal(
+                "the training loop begins before it says what is kept",
+                where="run.steps()",
+                expected="run.keep(model=model, optimizer=optimizer) before it",
+                got="nothing kept",
+                fix="call run.keep once, when everything is built",
+            )
+        tracking = self.config.tracking
+        self._progress = Progress(
+            first=self._first,
+            total=self.total_steps,
+            every_seconds=tracking.progress_every_seconds,
+            shown=self._group.writes,
+        )
+        self._started, self._stop = time.monotonic(), self._selection.should_stop()
+        epoch_steps = self.steps_per_epoch * self.config.trainer.validate_every_epochs
+        step, rates, total = self._step, self._rates, self.total_steps
+        with wish_noted() as wish:
+            step.wish = wish
+            while self.done < total and not self._stop:
+                for rate, multiplier in rates:
+                    rate.set(multiplier(self.done, total))
+                after = self.done + 1
+                step.begin(self.done, validates=after == total or after % epoch_steps == 0)
+                yield step
+                self._end_step()
+
+    def evaluate(self, model: torch.nn.Module) -> dict[str, float]:
+        """Metrics of a model on the validation split, the same on every process."""
+        self._watch.check()
+        with self._put_back.behind(model):
+            metrics: dict[str, float] = self._group.share(self._validation.measure(model)[1])
+        self._watch.arm()
+        if self.config.trainer.nonfinite_metrics == "refuse":
+            refuse_nonfinite(metrics, f"validation after step {self.done + 1}")
+        return metrics
+
+    def offer(self, model: torch.nn.Module, metrics: Mapping[str, float]) -> bool:
+        """Offer a model as the one that is published; returns whether it is the best so far.
+
+        The best weights are kept, and the run stops early, by `trainer.monitor` alone.
+        """
+        self._offered = model
+        better = self._selection.offer(self.done + 1, metrics, exported(model))
+        value = metrics[self.config.trainer.monitor]
+        self._progress.metric(self.config.trainer.monitor, value)
+        self._stop |= self._selection.should_stop()
+        self._measured, self._save_now = value, better
+        return better
+
+    def _end_step(self) -> None:
+        """What follows a step: a row of the trace, and what only some steps need."""
+        step, sums, kept, trace = self.done, self._sums, self._kept, self._trace
+        assert kept is not None
+        self._step.end()
+        indices = self._batches.take_indices()
+        if trace:
+            trace.add(step, indices)
+        self.done = done = step + 1
+        if step == self._first:  # and what no step may do
+            self._check()
+            refuse_unheld(kept.export()[1])
+
+        tracking, at_end = self.config.tracking, done == self.total_steps
+        value, self._measured = self._measured, None
+        offered, self._save_now = self._save_now, False
+        save = at_end or offered or done % tracking.checkpoint_every_steps == 0
+        look = self._step.validates or save or done % tracking.history_every_steps == 0
+        if not (look or self._progress.due() or sums.asked_to_stop):
+            return
+        mean = sums.loss
+        if look or sums.asked_to_stop:  # alike on each process, as `due` is not
+            finite(mean, step)
+        if self._history and (look or sums.asked_to_stop):
+            rate = kept.learning_rate()
+            self._history.add(done, step // self.steps_per_epoch, rate, mean, value)
+        if self._progress.due() or at_end:
+            self._progress.show(done, mean)
+        self._interrupted = sums.asked_to_stop and not at_end
+        self._stop |= self._interrupted
+        if save or self._stop:
+            self._save(done)
+
+    def _save(self, done: int) -> None:
+        assert self._kept is not None
+        self._check()
+        held_here = str(self._weights.read(signs=True))
+        self._group.refuse_unless_same("weights", {f"step {done}": held_here})
+        if self._checkpoints and self._history and self._trace:
+            self._history.flush()
+            self._trace.flush()
+            rows = self._trace.digests | {CURVE: self._history.digest}
+            state = self._kept.export()
+            self._checkpoints.save(done, *state, rows=rows, first=self._trace.sync)
+
+    def _check(self) -> None:
+        """Refuse what a step must not do to model and optimizer; waits for the device."""
+        assert self._kept is not None
+        self._kept.flat.check()
+        self._reduction.check()
+        for rate, _ in self._rates:
+            rate.check()
+
+    # -- After the last one --------------------------------------------------------------------
+
+    def finish(self) -> Trained:
+        """Close what is written. Raises InterruptedAtCheckpoint after a signal to stop, Failure
+        where the loop left steps undone or offered no model.
+        """
+        if self._checkpoints:
+            self._checkpoints.close()
+        if self._history:
+            self._history.close()
+        self._progress.close()
+        said = self._kept.warnings if self._kept else []
+        late = [*self._watch.said(), *self._sums.said(), *self._put_back.said()]
+        late = [text for text in late if text not in said]
+        for text in late:
+            self._say(f"warning: {text}")
+        if self._interrupted:
+            raise InterruptedAtCheckpoint(self.done)
+        if self.done < self.total_steps and not self._stop:
+            raise Failure(
+                "the training loop ended before its steps did",
+                where=f"{self.config.trainer.loop}, after step {self.done}",
+                expected=f"{self.total_steps} steps",
+                got=str(self.done),
+                fix="walk over all of run.steps(); trainer.max_steps makes a run shorter",
+            )
+        self._selection.refuse_without_best()
+        if self._offered is None:
+            raise Failure(
+                "the training loop offered no model",
+                where=self.config.trainer.loop,
+                expected="run.offer(model, run.evaluate(model)) where step.validates",
+                got="no call of it",
+                fix="offer the model that is to be published",
+            )
+        best = self.config.trainer.keep_weights == "best"
+        return Trained(
+            tensors=self._selection.tensors if best else exported(self._offered),
+            initial_weights=self._initial_weights,
+            best_step=self._selection.step if best else self.done,
+            trace=self._trace.close() if self._trace else {},
+            circumstances={
+                "processes": self._group.world,
+                "steps": self.done - self._first,
+                "draws_outside_streams": dict(self._watch.counts),
+                "first_draw_outside_streams": self._watch.first,
+                "warnings": [*said, *late],
+                "seconds": time.monotonic() - self._started,
+            },
+        )
+
+    def loss_again(self) -> tuple[torch.Tensor, Any]:
+        """The loss of the last microbatch once more, to see where an error comes from.
+
+        By the task alone: what a loop of one's own does besides is not repeated.
+        """
+        batch = self._step.last
+        assert batch is not None
+        with self._step.autocast:
+            return self.task.loss(self.task.forward(self._published(), batch), batch)
+
+    def _published(self) -> torch.nn.Module:
+        if self.model is None:
+            raise Refusal(
+                "the training loop does not build the model that is published",
+                where=self.config.trainer.loop,
+                expected="run.build(config.model), which evaluation and prediction build too",
+                got="other parts only",
+                fix="build it, as a module that holds the others if there are several",
+            )
+        return self.model
+
+    def _evaluation(self, purpose: str, prepared: Prepared) -> Evaluation:
+        arrays = prepared.arrays(purpose)
+        return Evaluation(self.config, self.task, self.streams, purpose, arrays)
+
+
+def _steps_per_epoch(samples: int, config: Config) -> int:
+    steps = samples // config.trainer.batch_examples
+    if steps == 0:
+        raise Refusal(
+            "a batch is larger than the data",
+            where="trainer.batch_examples",
+            expected=f"at most {samples}, the size of the training split",
+            got=str(config.trainer.batch_examples),
+            fix=f"set trainer.batch_examples={samples} or lower, or prepare more data",
+        )
+    return steps

@@ -1,0 +1,210 @@
+"""Step: one update's share of the data, microbatch by microbatch, and the sum of its gradients."""
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+
+from saigen.recipe.schema import Trainer
+from saigen.refusal import Refusal
+from saigen.training.clipping import Clipping
+from saigen.training.interruption import Wish
+from saigen.training.kept import Kept
+from saigen.training.leaks import GlobalsWatch
+from saigen.training.loading import Batch, Loader, Place, to_device
+from saigen.training.order import Order
+from saigen.training.overlapped import OverlappedReduction
+from saigen.training.reduction import Reduction
+from saigen.training.streams import Streams
+from saigen.training.sums import Sums
+
+
+class Batches:
+    """This process's microbatches of each step, in the order that is a function of the seed."""
+
+    def __init__(
+        self, loader: Loader, streams: Streams, trainer: Trainer, mine: range, device: torch.device
+    ) -> None:
+        self.reads_at_once, self.mine = loader.reads_at_once, mine
+        self._loader, self._streams, self._device = loader, streams, device
+        self._size, self._microbatches = trainer.batch_examples, trainer.microbatches
+        self._drawn: deque[tuple[int, np.ndarray]] = deque()  # handed out and not yet trained on
+
+    def begin(self, steps: range, samples: int) -> None:
+        """Begin to read the microbatches of these steps."""
+        self._ahead = self._loader.batches(self._places(steps, samples))
+
+    def next(self) -> Batch:
+        """The next microbatch, tensors of B rows by name, on the device."""
+        return to_device(next(self._ahead), self._device)
+
+    def again(self, microbatch: int) -> Batch:
+        """A microbatch of this step, read once more."""
+        epoch, batch = self._drawn[0]
+        return to_device(self._loader[self._place(epoch, batch, microbatch)], self._device)
+
+    def take_indices(self) -> np.ndarray:
+        """The samples of the whole step, (batch_examples,) int64; the step is over with that."""
+        return self._drawn.popleft()[1]
+
+    def _places(self, steps: range, samples: int) -> Iterator[Place]:
+        """Loader workers let this run ahead. What is left of an epoch after its last whole batch
+        sits out, other samples in each epoch.
+        """
+        size, steps_per_epoch = self._size, samples // self._size
+        order = Order(self._streams, samples, 0)
+        for step in steps:
+            epoch, at = divmod(step, steps_per_epoch)
+            if epoch != order.epoch:
+                order = Order(self._streams, samples, epoch)
+            batch = order.indices(at * size, (at + 1) * size)
+            self._drawn.append((epoch, batch))
+            for microbatch in self.mine:
+                yield self._place(epoch, batch, microbatch)
+
+    def _place(self, epoch: int, batch: np.ndarray, microbatch: int) -> Place:
+        part = self._size // self._microbatches
+        return epoch, batch[microbatch * part : (microbatch + 1) * part]
+
+
+class Step:
+    """One step of a run: its number, its microbatches, and whether a validation is due at its end.
+
+    One object serves all steps of a run.
+    """
+
+    number: int  # from 0
+    validates: bool
+    wish: Wish
+
+    def __init__(
+        self,
+        *,
+        batches: Batches,
+        kept: Kept,
+        reduction: Reduction | OverlappedReduction,
+        sums: Sums,
+        watch: GlobalsWatch,
+        streams: Streams,
+        autocast: AbstractContextManager[Any],
+    ) -> None:
+        self._batches, self._kept, self._reduction = batches, kept, reduction
+        self._sums, self._watch, self._streams = sums, watch, streams
+        self.autocast = autocast
+        self._clippings: dict[Any, Clipping] = {}
+        self._first_totals: torch.Tensor | None = None
+        self._open: int | None = None  # the microbatch whose loss is awaited
+        self._walking = False
+        self._modules: list[tuple[torch.nn.Module, ...]] = []
+        self.last: Batch | None = None
+
+    def begin(self, number: int, *, validates: bool) -> None:
+        """Become the step of this number."""
+        self.number, self.validates = number, validates
+        self._modules.clear()
+        self._first_totals = None
+
+    def microbatches(
+        self,
+        *modules: torch.nn.Module,
+        max_grad_norm: float | None,
+    ) -> Iterator[Batch]:
+        """This process's microbatches, each to be ended by `backward`; tensors of B rows by name.
+
+        Behind the last one the gradients of `modules` are the mean over all processes' microbatches
+        and no longer than `max_grad_norm`. A second call in one step gives the same rows again: for
+        the same modules with the same draws (a closure), for others with draws of their own (the
+        other half of a GAN). Gradients of the call before are gone then.
+        """
+        again = bool(self._modules)
+        if modules not in self._modules:
+            self._modules.append(modules)
+        phase = self._modules.index(modules)
+        clipping = self._clipping(modules, max_grad_norm)
+        if again and self._first_totals is None:
+            self._first_totals = self._sums.totals()
+        batches, reduction, watch = self._batches, self._reduction, self._watch
+        self._walking = True
+        reduction.begin_step()
+        for microbatch in batches.mine:
+            if not batches.reads_at_once:  # reading a sample sets the global generators
+                watch.check()
+            batch = self.last = batches.again(microbatch) if again else batches.next()
+            watch.check()
+            indices = (microbatch, phase) if phase else (microbatch,)
+            self._streams.set_globals("dropout", self.number, *indices)
+            reduction.begin_microbatch(microbatch)
+            self._open = microbatch
+            with self.autocast:
+                yield batch
+            if self._waiting():
+                raise _unended(self.number)
+            reduction.end_microbatch(microbatch)
+        self._walking = False
+        watch.arm()
+        reduction.end_step()
+        with torch.no_grad():
+            self._sums.settle(self.number)
+            clipping.mean_and_clip(self._sums.terms)
+
+    def backward(self, loss: torch.Tensor, count: int | torch.Tensor) -> None:
+        """Add a microbatch's gradients to the step's sum.
+
+        `loss` is a sum, (), and `count` is over how many terms: the step's loss is the quotient of
+        their sums over all microbatches.
+        """
+        microbatch, self._open = self._open, None
+        if microbatch is None:
+            raise Refusal(
+                "step.backward was called outside of a microbatch, or twice in one",
+                where=f"step {self.number}",
+                expected="one call for each microbatch that step.microbatches gives",
+                got="another call",
+                fix="add the losses and call step.backward once; or walk over "
+                "step.microbatches a second time",
+            )
+        # torch wants no autocast around a backward pass
+        with torch.autocast(loss.device.type, enabled=False) if self._mixed else self.autocast:
+            loss.backward()  # type: ignore[no-untyped-call]
+        self._sums.put(loss, count, asked_to_stop=self.wish.asked)
+
+    @property
+    def loss(self) -> torch.Tensor:
+        """The mean loss of the microbatches that were walked over last, () float64."""
+        return self._sums.loss_there
+
+    def end(self) -> None:
+        """Say if the body of the step left something out; the totals are those of its first walk.
+
+        Raises Refusal.
+        """
+        if not self._modules or self._walking:
+            raise _unended(self.number)
+        if self._first_totals is not None:
+            self._sums.put_totals(self._first_totals)
+
+    def _waiting(self) -> bool:
+        return self._open is not None
+
+    @property
+    def _mixed(self) -> bool:
+        return isinstance(self.autocast, torch.autocast)
+
+    def _clipping(self, modules: tuple[torch.nn.Module, ...], longest: float | None) -> Clipping:
+        key = (*map(id, modules), longest)
+        if key not in self._clippings:
+            self._clippings[key] = Clipping(self._kept.gradients_of(modules), longest)
+        return self._clippings[key]
+
+
+def _unended(step: int) -> Refusal:
+    return Refusal(
+        "a step ended before all its microbatches did",
+        where=f"step {step}",
+        expected="a walk over all of step.microbatches(...), each ended by step.backward",
+        got="a microbatch without its backward pass",
+        fix="do not leave that loop early, and call step.backward(loss, count) in it",
+    )
