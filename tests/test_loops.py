@@ -87,7 +87,7 @@ def test_it_gives_the_same_bits_killed_and_over_processes(lab_of, case):
     for processes in (2, 3):
         steps = 0
         while not steps:  # else the kill came too late
-            lab.interrupt(overrides, after=random.randint(7, 20), rank=0, processes=processes)
+            lab.interrupt(overrides, after=random.randint(12, 30), rank=0, processes=processes)
             steps = lab.steps()
         again = lab.train(overrides, processes=processes)
         assert again["circumstances"]["training"]["steps"] < whole["outcome"]["trace"]["steps"]
