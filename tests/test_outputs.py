@@ -252,17 +252,28 @@ def test_an_output_that_is_read_is_refused_before_anything_is_computed(here, cap
 
 @pytest.mark.parametrize(
     "out", ["runs/ledger.jsonl", "data/digits.csv", "src/x.py", ".git/config", "params.yaml",
-            "results/new.csv", "to_data/digits.csv", "model/new.csv"]
+            "results/new.csv", "to_data/digits.csv", "model/new.csv", "Makefile", "tools/new.sh",
+            "mine.md", "to_mine"]
 )  # fmt: skip
 def test_an_output_never_goes_where_the_project_keeps_its_own(here, capsys, out):
     rows(here)
     Path("to_data").symlink_to("data")
+    Path("mine.md").write_text("what a team wrote")
+    Path("to_mine").symlink_to("mine.md")
+    subprocess.run(["git", "add", "mine.md"], check=True)
     before = snapshot(here)
     assert verb("predict", "model", "rows.csv", "--out", out) == 2
     assert "fix:      name another" in capsys.readouterr().err
     assert verb("diff", "last", "last", "--html", out) == 2
     assert "fix:      name another" in capsys.readouterr().err
     assert snapshot(here) == before
+
+
+def test_whatever_lies_at_the_top_of_the_project_is_its_own():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, check=False)
+    for name in {line.partition("/")[0] for line in listed.stdout.decode().splitlines()}:
+        with pytest.raises(Refusal, match="no place for an output"):
+            refuse_owned(ROOT / name, ROOT)
 
 
 def test_a_page_of_a_diff_never_replaces_a_record_that_is_compared(here, capsys):

@@ -138,6 +138,12 @@ def untracked(root: Path) -> list[str]:
     return _names(git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", "."))
 
 
+def is_tracked(file: Path) -> bool:
+    """Whether the repository around a file, whichever it is, keeps it."""
+    flags = ("--error-unmatch", "--", file.name)
+    return not git(file.parent, "ls-files", *flags, environment=_LITERAL).returncode
+
+
 def patch(root: Path, names: Sequence[str]) -> bytes:
     """What makes these tracked files out of those of HEAD, for `git apply`."""
     if not names:

@@ -5,17 +5,19 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from saigen import git_dvc
 from saigen.files import MANIFEST, write_whole
 from saigen.refusal import Refusal
 
 # Below the project's folder; besides these whatever begins with a dot.
-_OWNED = ("bench", "conf", "data", "data.dvc", "docker", "docs", "dvc.lock", "dvc.yaml",
-          "params.yaml", "prepared", "results", "runs", "src", "tests")  # fmt: skip
+_OWNED = ("Dockerfile", "Makefile", "README.md", "SECURITY.md", "bench", "conf", "data", "data.dvc",
+          "docker", "docs", "dvc.lock", "dvc.yaml", "params.yaml", "prepare_sources.json",
+          "prepared", "pyproject.toml", "results", "runs", "src", "tests", "tools")  # fmt: skip
 
 
 def refuse_owned(path: Path, root: Path) -> None:
     """Raise Refusal if a path is a folder that this process stands in, or is part of the project,
-    of a repository's inside, or of a run.
+    of a repository's inside, or of a run, or a file that a repository keeps.
     """
     full, project = path.resolve(), root.resolve()
     got = ""
@@ -32,6 +34,8 @@ def refuse_owned(path: Path, root: Path) -> None:
         got = "part of a run"
     elif any((f / MANIFEST).is_file() and (f / "recipe.json").is_file() for f in full.parents):
         got = "part of a model folder"
+    elif full.is_file() and git_dvc.is_tracked(full):
+        got = "a file that git tracks"
     if got:
         raise Refusal(
             "this is no place for an output",
