@@ -19,7 +19,7 @@ YAML_BYTES = 1 << 20  # of one file
 _VALUES = 10_000  # of one file, each alias counted as what it stands for
 _DEPTH = 24
 _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]")
-_NUMBER = re.compile(r"[-+]?[0-9_]{22,}")
+_NUMBER_CHARACTERS = 22  # no whole number of a config has more, in whatever base
 _RESOLVER: Any = yaml.resolver.Resolver()
 _EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+")  # a number to OmegaConf
 
@@ -104,9 +104,7 @@ class _Collection:
 def _no_key(event: Any) -> str:
     if not isinstance(event, events.ScalarEvent):
         return "a key that is an alias, a list or a mapping"
-    plain = event.implicit[0] and event.tag is None
-    tag = _RESOLVER.resolve(yaml.ScalarNode, event.value, (True, False)) if plain else ""
-    kind = tag.rpartition(":")[2]
+    plain, kind = event.implicit[0] and event.tag is None, _kind(event)
     if plain and _EXPONENT.fullmatch(event.value):
         kind = "float"
     if kind in ("int", "float", "bool", "null", "timestamp"):
@@ -118,9 +116,17 @@ def _no_key(event: Any) -> str:
 def _no_scalar(event: Any) -> str:
     if found := _HIDDEN.search(event.value):
         return f"the control character U+{ord(found[0]):04X}"
-    if event.implicit[0] and _NUMBER.fullmatch(event.value):
+    if len(event.value) >= _NUMBER_CHARACTERS and _kind(event) == "int":
         return f"a number of {len(event.value)} digits"
     return ""
+
+
+def _kind(event: Any) -> str:
+    """What YAML takes a scalar for: by the tag it has, or by its looks if it stands plain."""
+    tag = event.tag
+    if tag is None and event.implicit[0]:
+        tag = _RESOLVER.resolve(yaml.ScalarNode, event.value, (True, False))
+    return (tag or "").rpartition(":")[2]
 
 
 def read_yaml(path: Path, limit: int = YAML_BYTES) -> Any:

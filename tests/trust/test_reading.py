@@ -42,8 +42,12 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: x\x00y\n", "the control character U+0000"),
         ("".join(f"k{n}: 1\n" for n in range(100_000)), "more than 10000 values"),
         (f"a: {'9' * 5000}\n", "a number of 5000 digits"),
+        (f"a: 0x{'f' * 5000}\n", "a number of 5002 digits"),
+        (f"a: 0b{'1' * 30000}\n", "a number of 30002 digits"),
+        (f"a: 1{':59' * 3000}\n", "a number of 9001 digits"),
+        (f"a: !!int '{'9' * 5000}'\n", "a number of 5000 digits"),
     ],
-    ids=range(11),
+    ids=range(15),
 )
 def test_yaml_that_grows_or_has_no_text_for_a_key_is_refused_before_it_is_built(text, why):
     with pytest.raises(UnreadableYaml) as caught:
@@ -56,6 +60,23 @@ def test_a_bomb_in_conf_is_one_refusal_with_its_line(project):
     with pytest.raises(Refusal, match="a config file cannot be read") as caught:
         compose((), project.root / "conf")
     assert caught.value.where == "conf/model/mlp.yaml:5"
+
+
+CHAIN = "".join(f"k{n}: ${{model.k{n + 1}}}${{model.k{n + 1}}}\n" for n in range(40)) + "k40: x\n"
+FOLDERS = "".join(f"k{n}: {{a: '${{..k{n + 1}}}', b: '${{model.k{n + 1}}}'}}\n" for n in range(40))
+LIST = "".join(f"k{n}: ['${{model.k{n + 1}}}', '${{model[k{n + 1}]}}']\n" for n in range(40))
+
+
+@pytest.mark.parametrize(
+    "text", [CHAIN, FOLDERS + "k40: x\n", LIST + "k40: x\n", "a: b\nb: c\nc: ${.${.a}}\n"]
+)
+def test_references_that_multiply_are_one_refusal(project, text):
+    (project.root / "conf/model/mlp.yaml").write_text(text)
+    with pytest.raises(Refusal, match="stand for too much") as caught:
+        compose((), project.root / "conf")
+    assert caught.value.where.startswith("model.")
+    assert "mlp.yaml:" in caught.value.where
+    assert caught.value.fix.startswith("write the value")
 
 
 @pytest.mark.parametrize("text", ["a: ${", "- 1\n", "x", "a: !!python/name:os.system\n", "\xff"])

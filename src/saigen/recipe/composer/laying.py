@@ -10,6 +10,9 @@ from saigen.recipe.composer.overrides import no_option, options, parse
 from saigen.recipe.composer.sources import Source, read_sources
 from saigen.refusal import Refusal
 
+_REFERENCE = re.compile(r"\$\{\s*(\.*)([^${}:]+)\}")
+_NESTED = re.compile(r"\$\{[^}]*\$\{")
+_CHARACTERS = 1 << 20  # of one value, references followed
 _IN_FILE = re.compile(r"In '([^']+)': Could not override '([^']+)'")
 
 
@@ -28,6 +31,7 @@ def lay(overrides: tuple[str, ...], conf: Path, *, local: bool = True) -> dict[s
     try:
         with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
             composed = hydra_compose("config", overrides=[*overrides, *without])
+            _refuse_growing(OmegaConf.to_container(composed, resolve=False), conf, overrides)
             values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise _unresolved(error, Origins(conf, read_sources(conf), overrides)) from error
@@ -36,6 +40,52 @@ def lay(overrides: tuple[str, ...], conf: Path, *, local: bool = True) -> dict[s
         raise _uncomposed(error, overrides, origins) from error
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
+
+
+def _refuse_growing(tree: Any, conf: Path, overrides: tuple[str, ...]) -> None:
+    """Raise Refusal if a few references in each other stand for more than a config's size, or if
+    one is made of another, so that nobody can tell.
+    """
+    sizes: dict[tuple[str, ...], int] = {}
+
+    def size(path: tuple[str, ...], value: Any) -> int:
+        if path in sizes:
+            return sizes[path]
+        sizes[path] = 1  # met again inside itself: a circle, which OmegaConf names
+        if isinstance(value, dict | list):
+            named = value.items() if isinstance(value, dict) else enumerate(value)
+            total = 1 + sum(size((*path, str(name)), inner) for name, inner in named)
+        else:
+            text = value if isinstance(value, str) else ""
+            inner = [_followed(tree, path, *found) for found in _REFERENCE.findall(text)]
+            total = 1 + len(text) + sum(size(*found) for found in inner if found)
+            if total > _CHARACTERS or _NESTED.search(text):
+                key = ".".join(path)
+                raise Refusal(
+                    "references stand for too much",
+                    where=Origins(conf, read_sources(conf), overrides).where(key),
+                    expected=f"values of at most {_CHARACTERS} characters in all, references "
+                    "followed, and none made of another",
+                    got=f"{key}: {text[:200]}",
+                    fix="write the value itself in place of the reference",
+                )
+        sizes[path] = total
+        return total
+
+    size((), tree)
+
+
+def _followed(tree: Any, path: tuple[str, ...], dots: str, name: str) -> Any:
+    """Path and value of what a reference at a path names; None if it names nothing."""
+    base = path[: len(path) - len(dots)] if dots else ()
+    value = tree
+    whole = (*base, *re.findall(r"[^.\[\]\s]+", name))
+    for part in whole:
+        try:
+            value = value[int(part) if isinstance(value, list) else part]
+        except (KeyError, IndexError, TypeError, ValueError):
+            return None
+    return whole, value
 
 
 def _unresolved(error: Any, origins: Origins) -> Refusal:
