@@ -72,7 +72,9 @@ def test_nothing_in_this_repository_looks_like_a_secret():
     [".env", ".env.local", "prod.env", "conf/a/.env.prod", "x/kaggle.json", "id_rsa", "id_ed25519",
      "id_ed25519.pub", "src/deep/server.pem", "a.key", "a.p12", "credentials", "credentials.json",
      ".netrc", ".npmrc", ".pypirc", "service-account-7.json", "src/.aws/config", ".ssh/known_hosts",
-     "secrets.yaml", "my_secret.json", ".git-credentials", "pip.conf", ".dvc/config.local"],
+     "secrets.yaml", "my_secret.json", ".git-credentials", "pip.conf", ".dvc/config.local",
+     "wandb_api_key.txt", "deploy_key", "kaggle (1).json", ".env~", "ssh_host_rsa_key",
+     ".huggingface/token", "a-firebase-adminsdk-b.json", "prod.tfvars.json"],
 )  # fmt: skip
 def test_a_file_named_like_a_key_is_known_by_its_name(name):
     assert named_like_a_key(name)
@@ -80,7 +82,8 @@ def test_a_file_named_like_a_key_is_known_by_its_name(name):
 
 @pytest.mark.parametrize(
     "name", ["src/keys.py", "src/saigen/secret_scan.py", "conf/keys.yaml", ".env.example", "a.py",
-             "src/project/tokens.py", "data/environment.csv"],
+             "src/project/tokens.py", "data/environment.csv", "tokenizer.json",
+             "data/key_points.json"],
 )  # fmt: skip
 def test_a_file_of_another_name_is_not(name):
     assert not named_like_a_key(name)

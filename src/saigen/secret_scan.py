@@ -27,9 +27,22 @@ _KEY_NAMES = (
     ".git-credentials", ".dockercfg", ".dockerconfigjson", ".vault-token", "kubeconfig", "*.tfvars",
     "*.tfstate", "service-account*", "service_account*", "serviceaccount*", "config.local",
     "secrets.*", "*.secret", "*.secrets", "*secret*.json", "*secret*.y*ml", "*secret*.toml",
-    "*secret*.txt", "*token*.txt", "*password*.txt",
+    "*secret*.txt", "*token*.txt", "*password*.txt", "*password*.csv", "*api_key*.txt",
+    "*apikey*.txt", "*_key.txt", ".env~", ".passwd", "accesskeys*.csv", "rootkey*.csv", "rclone.conf",
+    "cookies.txt", "*firebase-adminsdk*.json", "ssh_host_*_key", "deploy_key*", "kaggle*.json",
+    "*.tfvars.json", "*.pkcs12", ".renviron", "*oauth*.json",
 )  # fmt: skip
-_KEY_FOLDERS = {".ssh", ".aws", ".gnupg", ".kube", ".docker", ".azure", ".gcloud"}
+_KEY_FOLDERS = {
+    ".ssh",
+    ".aws",
+    ".gnupg",
+    ".kube",
+    ".docker",
+    ".azure",
+    ".gcloud",
+    ".kaggle",
+    ".huggingface",
+}
 
 _FORMS = {
     "private key": r"-----BEGIN [A-Z0-9 ]*PRIVATE[ ]KEY|PuTTY-User-Key[-]File-|AGE-SECRET-KEY[-]1",
@@ -45,15 +58,25 @@ _FORMS = {
     "payment key": r"\b[srp]k_(?:live|test)_[A-Za-z0-9]{10,}",
     "registry token": r"\bnpm_[A-Za-z0-9]{30,}|\bpypi-[\w-]{40,}|\bdckr_pat_[\w-]{20,}",
     "service token": r"\bSG\.[\w-]{16,}\.[\w-]{16,}|\bdo[opr]_v1_[0-9a-f]{40,}|\bdapi[0-9a-f]{32}"
-    r"|\b\d{8,10}:AA[\w-]{32,}|\bKGAT_[0-9a-f]{20,}|\bAccountKey=[\w+/=]{40,}",
+    r"|\b\d{8,10}:AA[\w-]{32,}|\bKGAT_[0-9a-f]{20,}|\bAccountKey=[\w+/=]{40,}"
+    r"|\b(?:shp(?:at|ca|pa|ss)|sbp|lsv2_(?:pt|sk))_[0-9a-f]{20,}|\b(?:key-|SK)[0-9a-f]{32}\b"
+    r"|\bPMAK-[0-9a-f]{24}-[0-9a-f]{20,}|\bxkeysib-[0-9a-f]{40,}|\bNRAK-[A-Z0-9]{27}\b"
+    r"|\b(?:HRKU|sdk|mob)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\bhv[sbr]\.[\w-]{24,}"
+    r"|\bFlyV1 \w{2,4}_[\w+/=]{40,}|\bEAA[A-Za-z0-9]{80,}|\bATATT3[\w=-]{40,}"
+    r"|\b(?:gsk|r8|lin_api|ntn|nfp|glsa|pscale_tkn)_[A-Za-z0-9]{28,}|\bfigd_[\w-]{36,}"
+    r"|\b(?:nvapi|pplx|xai)-[\w-]{36,}|\bsq0[ac]tp-[\w-]{22,}|\b\w{3}[78]Q~[\w.~-]{31,}"
+    r"|[?&]sig=[\w%+/-]{30,}",
     "JSON web token": r"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}",
     "Kaggle key": r"\"key\\?\"\s*:\s*\\?\"(?P<kaggle>[0-9a-f]{32})\\?\"",
     "password in an address": r"\b[A-Za-z][\w+.-]*://[^\s/:@'\"<>{}$]*:(?P<url>[^\s/@'\"<>{}$*]+)@",
+    "login": r"(?i)\blogin\([^)\n]{0,80}?(?:key|token|password)\s*=\s*\\?[\"']"
+    r"(?P<login>[^\s\"'\\]{8,})|\blogin\s+\S+\s+password\s+(?P<netrc>\S{6,})",
     "authorization header": r"(?i)\bauthorization\b[\"']?\s*[:=,]\s*[\"']?(?:basic|bearer|token)\s+"
     r"(?P<header>[\w+/.=-]{8,})",
 }
 _KEY = (
-    r"(?:pass(?:word|wd|phrase)|secret|(?:api|access|account|private|signing|encryption)[_-]?key"
+    r"(?:pass(?:word|wd|wort|phrase)|(?<![a-z])pwd|secret"
+    r"|(?:api|access|account|private|signing|encryption|wandb)[_-]?key"
     r"|(?:api|auth|access|refresh|bearer|session|bot)[_-]?token|credentials?)"
 )
 _ASSIGNED = "password or key"
@@ -63,8 +86,8 @@ _RULES = [
     # password="...", "api_key": "...", and NAME_TOKEN=... as environments are written
     (_ASSIGNED, re.compile(_KEY + r"\w{0,12}\\?[\"']?\s*[:=]\s*[brf]?\\?(?P<quote>[\"'])"
                            r"(?P<a>[^\s\"'<>{}$\\]{6,})\\?(?P=quote)", re.I | re.A)),
-    (_ASSIGNED, re.compile(r"\b[A-Z][A-Z0-9_]*(?:PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|ACCESS_KEY)="
-                           r"[\"']?(?P<b>[^\s\"'<>{}$()\[\]]{6,})")),
+    (_ASSIGNED, re.compile(r"\b[A-Z][A-Z0-9_]*(?:PASSWORD|PASSWD|_PASS|SECRET|TOKEN|API_?KEY"
+                           r"|ACCESS_KEY)(?:=[\"']?|\\?[\"']\]\s*=\s*\\?[\"'])(?P<b>[^\s\"'<>{}$()\[\]\\]{6,})")),
     (_ASSIGNED, re.compile(_KEY + r"\w{0,12}\s*[:=]\s*(?P<c>(?=[^\s]*\d)[^\s\"'<>{}$()\[\],.]{8,})"
                            r"(?![\w(\[.])", re.I | re.A)),
 ]  # fmt: skip
