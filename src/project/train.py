@@ -1,4 +1,4 @@
-"""The training loop: yours to change. What it calls is described in CONTRIBUTING.md."""
+"""The training loop: yours to change. What it calls is described in docs/loop.md."""
 
 from saigen import Config, Run
 

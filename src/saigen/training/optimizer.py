@@ -197,7 +197,7 @@ def failed_step(optimizer: torch.optim.Optimizer, error: Exception, *, first: bo
         where=f"optimizer ({type(optimizer).__name__})",
         expected="a step over dense gradients" + ", by a closure" * _needs_closure(optimizer),
         got=f"{type(error).__name__}: {error}",
-        fix="have trainer.loop call optimizer.step(closure), as CONTRIBUTING.md shows"
+        fix="have trainer.loop call optimizer.step(closure), as docs/loop.md shows"
         if _needs_closure(optimizer)
         else "choose another optimizer, or other arguments for it",
     )
