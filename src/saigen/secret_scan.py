@@ -28,9 +28,9 @@ _KEY_NAMES = (
     "*.tfstate", "service-account*", "service_account*", "serviceaccount*", "config.local",
     "secrets.*", "*.secret", "*.secrets", "*secret*.json", "*secret*.y*ml", "*secret*.toml",
     "*secret*.txt", "*token*.txt", "*password*.txt", "*password*.csv", "*api_key*.txt",
-    "*apikey*.txt", "*_key.txt", ".env~", ".passwd", "accesskeys*.csv", "rootkey*.csv", "rclone.conf",
-    "cookies.txt", "*firebase-adminsdk*.json", "ssh_host_*_key", "deploy_key*", "kaggle*.json",
-    "*.tfvars.json", "*.pkcs12", ".renviron", "*oauth*.json",
+    "*apikey*.txt", "*_key.txt", ".env~", ".passwd", "accesskeys*.csv", "rootkey*.csv",
+    "rclone.conf", "cookies.txt", "*firebase-adminsdk*.json", "ssh_host_*_key", "deploy_key*",
+    "kaggle*.json", "*.tfvars.json", "*.pkcs12", ".renviron", "*oauth*.json",
 )  # fmt: skip
 _KEY_FOLDERS = {
     ".ssh",
