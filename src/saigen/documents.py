@@ -60,6 +60,7 @@ def bounded(value: Any) -> Any:
 
 
 Text = Annotated[str, Field(max_length=1 << 16)]
+Line = Annotated[Text, AfterValidator(_plain)]  # what may stand in an environment
 Name = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_plain)]
 RelativePath = Annotated[
     str, Field(min_length=1, max_length=_PATH_CHARACTERS), AfterValidator(_inside)

@@ -15,9 +15,9 @@ from saigen.refusal import Refusal
 from saigen.training.build import build_model
 from saigen.training.checkpoint import Checkpoints, refuse_unheld, taking_up
 from saigen.training.codec import Decoder, Encoder
-from saigen.training.optimizer import lay_flat
+from saigen.training.kept import Kept
+from saigen.training.optimizer import build_optimizer
 from saigen.training.selection import Selection
-from saigen.training.state import RunState
 from saigen.training.streams import Streams
 from trust.alterations import altered, broken
 
@@ -43,8 +43,8 @@ class Resumed:
         )
         config = compose(SHORT, lab.project.root / "conf").config
         model = build_model(config, Streams(config.randomness.streams))
-        flat, optimizer, held = lay_flat(model, config, world=1)
-        self.state = RunState(flat, optimizer, held, Selection(config.trainer))
+        parts = {"model": model, "optimizer": build_optimizer(config.optimizer, model)}
+        self.state = Kept(parts, config, Selection(config.trainer), world=1)
 
     def taken_up(self) -> str:
         """What came of it: taken up, or the words with which it was not."""

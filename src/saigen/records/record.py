@@ -19,6 +19,7 @@ from saigen.documents import (
     Count,
     Document,
     GitCommit,
+    Line,
     Name,
     Number,
     Open,
@@ -125,7 +126,7 @@ class EnvironmentLayer(LayerEntry):
     packages: dict[Name, Name] = Field(description="versions")
     lock: dict[Name, Sha256]
     switches: Tree
-    variables: dict[Literal[VARIABLES], Text]  # type: ignore[valid-type]
+    variables: dict[Literal[VARIABLES], Line]  # type: ignore[valid-type]
     canary: Canary
 
 

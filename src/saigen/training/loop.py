@@ -34,4 +34,6 @@ def train(
         if model := run.model:
             explain(error, model, run.loss_again)
         raise
+    finally:
+        run.close()
     return run.finish()

@@ -333,6 +333,11 @@ class Run:
 
     # -- After the last one --------------------------------------------------------------------
 
+    def close(self) -> None:
+        """Let go of what reads ahead, however the run ended."""
+        if self._kept:
+            self._batches.close()
+
     def finish(self) -> Trained:
         """Close what is written. Raises InterruptedAtCheckpoint after a signal to stop, Failure
         where the loop left steps undone or offered no model.

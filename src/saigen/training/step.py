@@ -32,6 +32,7 @@ class Batches:
         self._loader, self._streams, self._device = loader, streams, device
         self._size, self._microbatches = trainer.batch_examples, trainer.microbatches
         self._drawn: deque[tuple[int, np.ndarray]] = deque()  # handed out and not yet trained on
+        self._ahead: Iterator[Batch] = iter(())
 
     def begin(self, steps: range, samples: int) -> None:
         """Begin to read the microbatches of these steps."""
@@ -40,6 +41,12 @@ class Batches:
     def next(self) -> Batch:
         """The next microbatch, tensors of B rows by name, on the device."""
         return to_device(next(self._ahead), self._device)
+
+    def close(self) -> None:
+        """Let the loader's workers go, which would else be waited for when the process ends."""
+        if hasattr(self._ahead, "close"):
+            self._ahead.close()
+        self._ahead = iter(())
 
     def again(self, microbatch: int) -> Batch:
         """A microbatch of this step, read once more."""
