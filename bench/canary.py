@@ -15,8 +15,8 @@ ROUNDS = 7
 SONGS = """
 import sys, time, torch
 torch.set_num_threads(int(sys.argv[1]))
-from saigen.recipe.canary import sing
-from saigen.training.stepping import leave_the_compiler_out
+from saigen.environment.numerics_probe import sing
+from saigen.environment.optimizer_step import leave_the_compiler_out
 leave_the_compiler_out()
 started = time.perf_counter()
 for _ in range(3):
@@ -37,8 +37,8 @@ def seconds(threads: int, spins: str | None) -> float:
 
 def main() -> None:
     os.chdir(ROOT)
-    from saigen.recipe.composer.compose import compose
-    from saigen.training.settings import environment_of
+    from saigen.config.compose import compose
+    from saigen.environment.torch_flags import environment_of
 
     spins = environment_of(compose(()).config)["GOMP_SPINCOUNT"]
     print(f"{processor()}, load {os.getloadavg()[0]:.1f}; median of {ROUNDS} rounds")

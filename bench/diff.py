@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from peers import LEAST_ROUNDS, ROOT, private, processor, spread
 
-from saigen.judgement.proving.workplace import Workplace
+from saigen.analysis.sandbox import Workplace
 from saigen.training.trace_file import HEADER_BYTES, NAME, ROW
 
 STEPS = 100_000

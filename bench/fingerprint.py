@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from saigen.training.fingerprint import Fingerprint
 from saigen.training.flat import FlatModel
-from saigen.training.stepping import bare_step
+from saigen.environment.optimizer_step import bare_step
 
 ROUNDS = 21
 # widths, batch, steps a round

@@ -20,11 +20,11 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from saigen.recipe.composer.compose import compose
-from saigen.training import settings
+from saigen.config.compose import compose
+from saigen.environment import torch_flags as settings
 from saigen.training.clipping import Clipping
 from saigen.training.flat import FlatModel
-from saigen.training.stepping import bare_step
+from saigen.environment.optimizer_step import bare_step
 from saigen.training.sums import Sums
 from saigen.training.trace import Trace
 

@@ -19,14 +19,14 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from saigen.recipe.callables.callees import function, instantiate
-from saigen.recipe.schema import Config
+from saigen.config.callables import function, instantiate
+from saigen.config.schema import Config
 from saigen.training.build import build_model, build_task
 from saigen.training.evaluation import Evaluation
 from saigen.training.loop import train
-from saigen.training.prepared import Prepared
+from saigen.data.prepared import Prepared
 from saigen.training.processes import Group
-from saigen.training.streams import Streams
+from saigen.streams import Streams
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 LOOK_STEPS = 10

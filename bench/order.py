@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from saigen.training.order import Order, sample_index
-from saigen.training.streams import Streams
+from saigen.data.order import Order, sample_index
+from saigen.streams import Streams
 
 ROUNDS = 15
 

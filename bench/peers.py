@@ -57,8 +57,8 @@ def main() -> None:
     chosen = parser.parse_args()
     assert chosen.rounds >= LEAST_ROUNDS, f"at least {LEAST_ROUNDS} rounds"
     os.chdir(ROOT)
-    from saigen.recipe.composer.compose import compose
-    from saigen.training import settings
+    from saigen.config.compose import compose
+    from saigen.environment import torch_flags as settings
 
     config = compose((f"hardware.device={chosen.device}",)).config
     settings.start_again_if_needed(config)
@@ -93,7 +93,7 @@ def measure(case: Case, rounds: int, device: str) -> None:
     """Time all loops of a case in turn and print a line for each."""
     import loops
 
-    from saigen.training import settings
+    from saigen.environment import torch_flags as settings
     from saigen.training.processes import Group
 
     contenders: dict[str, Any] = {
@@ -147,9 +147,9 @@ def work_of(
     import torch
     from torch.nn import functional
 
-    from saigen.recipe.callables.callees import instantiate
-    from saigen.recipe.composer.compose import compose
-    from saigen.training.prepared import make
+    from saigen.config.callables import instantiate
+    from saigen.config.compose import compose
+    from saigen.data.prepared import make
 
     folder.mkdir(exist_ok=True)
     chosen = (f"hardware.device={device}", f"agreement={agreement}")

@@ -40,8 +40,8 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     assert rounds >= LEAST_ROUNDS, f"at least {LEAST_ROUNDS} rounds"
     os.chdir(ROOT)
-    from saigen.recipe.composer.compose import compose
-    from saigen.training import settings
+    from saigen.config.compose import compose
+    from saigen.environment import torch_flags as settings
 
     config = compose(()).config
     settings.start_again_if_needed(config)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 
 from saigen.training.leaks import GlobalsWatch
-from saigen.training.streams import Streams
+from saigen.streams import Streams
 
 ROUNDS = 9
 

@@ -24,8 +24,8 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     assert rounds >= LEAST_ROUNDS, f"at least {LEAST_ROUNDS} rounds"
     os.chdir(ROOT)
-    from saigen.recipe.composer.compose import compose
-    from saigen.training import settings
+    from saigen.config.compose import compose
+    from saigen.environment import torch_flags as settings
 
     config = compose(()).config
     settings.start_again_if_needed(config)
@@ -60,7 +60,7 @@ def row(work: Any, folder: Path) -> Any:
     import numpy as np
     import torch
 
-    from saigen.recipe.callables.callees import instantiate
+    from saigen.config.callables import instantiate
     from saigen.training.fingerprint import Fingerprint
     from saigen.training.flat import FlatModel
     from saigen.training.state_trace import StateTrace

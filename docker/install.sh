@@ -58,6 +58,6 @@ chmod +x "$venv/bin/saigen"
     env -u PYTHONDONTWRITEBYTECODE "$venv/bin/python" -I -c 'import dvc.cli, dvc.repo, hydra, pydantic, torch'
 rm -f "$venv/.sealed"
 made_of >"$stamp.partial" && mv "$stamp.partial" "$stamp"
-# The first look at every file, so that the first start does not pay for it (saigen.recipe.seal).
-[ -n "${SAIGEN_VENV:-}" ] || "$venv/bin/python" -m saigen.recipe.lock
+# The first look at every file, so that the first start does not pay for it (saigen.environment.installed_files).
+[ -n "${SAIGEN_VENV:-}" ] || "$venv/bin/python" -m saigen.environment.lock
 echo "Made $venv in $((SECONDS - start)) s" | visible >&2

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from saigen.recipe.callables.signatures import CACHE
-from saigen.recipe.composer.compose import Composition, compose
-from saigen.refusal import Refusal
+from saigen.config.signatures import CACHE
+from saigen.config.compose import Composition, compose
+from saigen.errors import Refusal
 
 ROOT = Path(__file__).parent.parent
 

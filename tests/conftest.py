@@ -175,7 +175,7 @@ def copy_project(target: Path) -> Project:
 @pytest.fixture(scope="session", autouse=True)
 def _no_compiler() -> None:
     """Optimizers that step in this process do not import it (4 s), as in a training."""
-    from saigen.training.stepping import leave_the_compiler_out
+    from saigen.environment.optimizer_step import leave_the_compiler_out
 
     leave_the_compiler_out()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from conftest import TIMEOUT
 from zygote import Zygote
 
-from saigen.recipe.composer.compose import compose
+from saigen.config.compose import compose
 from saigen.training.trace_file import HEADER_BYTES, ROW
 
 STEPS = 40

@@ -20,7 +20,7 @@ from saigen.training.flat import FlatModel
 from saigen.training.model_state import exported
 from saigen.training.processes import Group
 from saigen.training.reduction import Reduction
-from saigen.training.streams import Streams
+from saigen.streams import Streams
 
 STREAMS = Streams({"init": 0, "data": 1, "dropout": 2})
 STEPS = 4

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from conf_project import ROOT, Conf
 
-from saigen.recipe.callables.callees import function, instantiate
-from saigen.recipe.callables.signatures import CACHE
-from saigen.recipe.schema import Call
-from saigen.refusal import Refusal
+from saigen.config.callables import function, instantiate
+from saigen.config.signatures import CACHE
+from saigen.config.schema import Call
+from saigen.errors import Refusal
 
 TASK = """
 class Task:
@@ -212,7 +212,7 @@ def test_an_option_of_a_subgroup_is_picked(conf: Conf) -> None:
 
 def test_composing_needs_no_torch_once_the_signatures_are_known() -> None:
     program = (
-        "import sys; from saigen.recipe.composer.compose import compose; compose(()); compose(());"
+        "import sys; from saigen.config.compose import compose; compose(()); compose(());"
         "sys.modules.pop('torch', None); print('torch' in sys.modules)"
     )
     again = program.replace("sys.modules.pop('torch', None); ", "")
@@ -232,9 +232,9 @@ def test_a_config_of_an_older_template_is_told_the_value_that_keeps_what_was() -
     from pydantic import ValidationError
 
     from saigen.digest import canonical_json
-    from saigen.recipe.composer.compose import compose
-    from saigen.recipe.composer.mistakes import refusal_of
-    from saigen.recipe.schema import Config
+    from saigen.config.compose import compose
+    from saigen.config.messages import refusal_of
+    from saigen.config.schema import Config
 
     values = compose((), ROOT / "conf").values
     del values["trainer"]["parameter_layout"]
@@ -250,7 +250,7 @@ def test_a_config_of_an_older_template_is_told_the_value_that_keeps_what_was() -
 
 
 def test_the_values_that_keep_what_was_belong_to_keys_of_the_schema() -> None:
-    from saigen.recipe.composer.mistakes import schema_fields
-    from saigen.recipe.schema import NEWER_KEYS
+    from saigen.config.messages import schema_fields
+    from saigen.config.schema import NEWER_KEYS
 
     assert set(NEWER_KEYS) <= set(dict(schema_fields()))

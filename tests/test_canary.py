@@ -9,13 +9,13 @@ import pytest
 from conftest import ROOT
 from processor import COMMON, needs
 
-from saigen.recipe.canary import moved, sing
+from saigen.environment.numerics_probe import moved, sing
 
 SONG = """
 import json, sys, torch
 torch.set_num_threads(int(sys.argv[1]))
-from saigen.recipe.canary import sing
-from saigen.training.stepping import leave_the_compiler_out
+from saigen.environment.numerics_probe import sing
+from saigen.environment.optimizer_step import leave_the_compiler_out
 leave_the_compiler_out()
 cpu = torch.backends.cpu.get_cpu_capability()
 switches = {"instruction_set": cpu, "intra_op_threads": torch.get_num_threads()}
@@ -76,8 +76,8 @@ def test_another_number_of_threads_moves_operations_that_are_named(here):
 
 def test_idle_threads_are_told_to_sleep_soon():
     """libgomp's threads spin for what they wait for; what that costs: `bench/canary.py`."""
-    from saigen.recipe.composer.compose import compose
-    from saigen.training.settings import environment_of
+    from saigen.config.compose import compose
+    from saigen.environment.torch_flags import environment_of
 
     config = compose(("hardware.intra_op_threads=2",), ROOT / "conf").config
     assert environment_of(config)["GOMP_SPINCOUNT"] == "1000"
@@ -114,8 +114,8 @@ def test_an_operation_that_only_one_canary_knows_is_no_evidence():
 @needs("avx2")
 @pytest.mark.slow
 def test_the_diff_says_which_operations_moved_and_that_the_config_is_the_cause(prepared_project):
-    from saigen.judgement.comparing.diff import diff
-    from saigen.judgement.run import open_run
+    from saigen.analysis.diff import diff
+    from saigen.analysis.run import open_run
 
     prepared_project.saigen("train", "debug=two_steps")
     prepared_project.saigen("train", "debug=two_steps", "agreement.instruction_set=default")

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from conftest import ROOT, Project
 
-from saigen.judgement.run import open_run
-from saigen.judgement.schemas import schema
-from saigen.judgement.weighing.advice import advice
-from saigen.judgement.weighing.compare import compare
-from saigen.judgement.weighing.interval import (
+from saigen.analysis.run import open_run
+from saigen.analysis.schemas import schema
+from saigen.analysis.advice import advice
+from saigen.analysis.compare import compare
+from saigen.analysis.interval import (
     Spread,
     answer,
     half_width,
@@ -21,10 +21,10 @@ from saigen.judgement.weighing.interval import (
     of_seeds,
     student_t,
 )
-from saigen.judgement.weighing.rendering import weighed_text
-from saigen.recipe.schema import Comparison
-from saigen.records.predictions import predictions_csv, read_predictions
-from saigen.refusal import Refusal
+from saigen.analysis.compare_text import weighed_text
+from saigen.config.schema import Comparison
+from saigen.data.predictions import predictions_csv, read_predictions
+from saigen.errors import Refusal
 
 TERMS = Comparison(
     metric="accuracy", mode="max", margin=0.02, seeds=5, confidence=0.95,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from processor import needs
 
-from saigen.recipe.composer.compose import compose
+from saigen.config.compose import compose
 
 ROOT = Path(__file__).parent.parent
 GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "agreement", "experiment", "debug")

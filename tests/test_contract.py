@@ -13,9 +13,9 @@ import pytest
 import torch
 from conftest import copy_project
 
-from saigen.refusal import Failure, Refusal
-from saigen.training.contract import check_loss, metrics_of, refuse_columns, rows_of
-from saigen.training.loading import fetch
+from saigen.errors import Failure, Refusal
+from saigen.data.contract import check_loss, metrics_of, refuse_columns, rows_of
+from saigen.data.loader import fetch
 from saigen.training.sums import Sums
 
 

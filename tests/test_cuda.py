@@ -10,8 +10,8 @@ import torch
 from lab import SHORT, wait_for
 from torch.nn import functional as F
 
-from saigen.recipe.canary import sing
-from saigen.refusal import Refusal
+from saigen.environment.numerics_probe import sing
+from saigen.errors import Refusal
 from saigen.training import nondeterminism
 from saigen.training.fingerprint import BLOCK, Fingerprint
 from saigen.training.processes import _backend

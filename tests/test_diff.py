@@ -10,11 +10,11 @@ import pytest
 from conftest import ROOT, copy_project
 
 from saigen.digest import digest_bytes
-from saigen.judgement.comparing.diff import diff
-from saigen.judgement.comparing.rendering import diff_html, diff_text
-from saigen.judgement.run import Run, open_run
-from saigen.judgement.schemas import DOCUMENTS, schema
-from saigen.records.record import read_record
+from saigen.analysis.diff import diff
+from saigen.analysis.diff_text import diff_html, diff_text
+from saigen.analysis.run import Run, open_run
+from saigen.analysis.schemas import DOCUMENTS, schema
+from saigen.runs.record import read_record
 from saigen.training.trace_file import HEADER_BYTES, ROW, first_difference
 
 
@@ -160,7 +160,7 @@ def test_the_first_difference_is_found_wherever_it_is():
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_the_published_schema_is_the_one_in_use(name):
     published = json.loads((ROOT / f"docs/schemas/{name}.json").read_text())
-    assert published == schema(name), "python -m saigen.judgement.schemas writes them anew"
+    assert published == schema(name), "python -m saigen.analysis.schemas writes them anew"
     jsonschema.Draft202012Validator.check_schema(published)
 
 

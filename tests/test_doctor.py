@@ -7,9 +7,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from saigen.judgement.doctor import Diagnosis, diagnose, diagnosis_text
-from saigen.judgement.here import Here
-from saigen.judgement.schemas import schema
+from saigen.analysis.doctor import Diagnosis, diagnose, diagnosis_text
+from saigen.analysis.system_info import Here
+from saigen.analysis.schemas import schema
 
 SOUND = Here(
     system="Debian GNU/Linux 12 (bookworm), kernel 6.1",

@@ -12,9 +12,9 @@ from conftest import ROOT, TIMEOUT
 from lab import ENDLESS, SHORT, wait_for
 
 from saigen import exit_codes
-from saigen.judgement.proving.claims import Claim, Verification
-from saigen.records.runs import find
-from saigen.refusal import Refusal
+from saigen.analysis.claims import Claim, Verification
+from saigen.runs.folders import find
+from saigen.errors import Refusal
 
 LONG = (*SHORT, *ENDLESS)
 

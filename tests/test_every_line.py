@@ -7,8 +7,8 @@ import pytest
 import yaml
 from conf_project import ROOT, Conf
 
-from saigen.recipe.composer.sources import Source, read_sources
-from saigen.refusal import Refusal
+from saigen.config.sources import Source, read_sources
+from saigen.errors import Refusal
 
 SOURCES = {n: s for n, s in read_sources(ROOT / "conf").items() if not n.startswith("local/")}
 

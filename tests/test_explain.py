@@ -9,13 +9,13 @@ from itertools import chain
 import pytest
 from conf_project import ROOT, Conf
 
-from saigen.recipe.composer.compose import compose
-from saigen.recipe.composer.explain import explain, tell
-from saigen.recipe.composer.keys import leaves
-from saigen.recipe.composer.mistakes import schema_fields
-from saigen.recipe.composer.origins import Origins
-from saigen.recipe.composer.overrides import options
-from saigen.recipe.composer.sources import read_sources
+from saigen.config.compose import compose
+from saigen.config.explain import explain, tell
+from saigen.config.keys import leaves
+from saigen.config.messages import schema_fields
+from saigen.config.origins import Origins
+from saigen.config.overrides import options
+from saigen.config.sources import read_sources
 
 SOURCES = read_sources(ROOT / "conf")
 PICKED = {entry.text for key, entry in SOURCES["config"].entries.items() if "defaults." in key}

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from saigen.refusal import Refusal
+from saigen.errors import Refusal
 from saigen.training.flat import FlatModel
 from saigen.training.layout import LINE
 from saigen.training.model_state import exported, load_exported

@@ -8,10 +8,10 @@ import pytest
 
 from saigen import git_dvc
 from saigen.digest import digest_file
-from saigen.judgement.remaking.worktree import lay_out
-from saigen.judgement.run import Run
-from saigen.records import uncommitted
-from saigen.refusal import Refusal
+from saigen.analysis.worktree import lay_out
+from saigen.analysis.run import Run
+from saigen.runs import uncommitted
+from saigen.errors import Refusal
 
 NEW = {
     "src/added.py": b"ADDED = 1\n",

@@ -6,7 +6,7 @@ import sys
 import pytest
 from conf_project import ROOT
 
-from saigen.recipe.callables.hidden_defaults import check_folder, check_source
+from saigen.config.hidden_defaults import check_folder, check_source
 
 FOUND = (
     ("def f(*, lr=0.1): ...", "parameter 'lr' of f has the default 0.1"),
@@ -97,7 +97,7 @@ def test_the_checker_is_a_program_that_fails_where_it_finds_something(tmp_path) 
     for source, code in (("def f(lr=0.1): ...\n", 1), ("def f(lr): ...\n", 0)):
         file.write_text(source)
         done = subprocess.run(
-            [sys.executable, "-m", "saigen.recipe.callables.hidden_defaults", str(tmp_path)],
+            [sys.executable, "-m", "saigen.config.hidden_defaults", str(tmp_path)],
             env={"PYTHONPATH": str(ROOT / "src")},
             capture_output=True,
             text=True,

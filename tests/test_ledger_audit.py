@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from saigen.digest import digest_bytes
-from saigen.records import ledger
-from saigen.records.audit import audit
-from saigen.records.listing import listing
-from saigen.records.record import read_record
-from saigen.records.summary import runs_table
-from saigen.refusal import Refusal
+from saigen.runs import ledger
+from saigen.runs.audit import audit
+from saigen.runs.listing import listing
+from saigen.runs.record import read_record
+from saigen.runs.summary import runs_table
+from saigen.errors import Refusal
 
 
 def entry(run: str, outcome: str = "b" * 64, agreement: str = "exact") -> dict:
@@ -183,7 +183,7 @@ def test_runs_are_filtered_by_config_key_and_sorted_by_metric(made):
 HOLD = """
 import sys
 from pathlib import Path
-from saigen.records.runs import claim
+from saigen.runs.folders import claim
 with claim(sys.argv[1], Path("runs")) as folder:
     print(folder.name, flush=True)
     sys.stdin.read()

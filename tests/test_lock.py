@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from saigen.recipe.lock import (
+from saigen.environment.lock import (
     Drift,
     drift,
     hold_to_lock,
@@ -21,8 +21,8 @@ from saigen.recipe.lock import (
     unimportable,
     version_differences,
 )
-from saigen.recipe.seal import NAME, Replaced, changed_files
-from saigen.refusal import Refusal
+from saigen.environment.installed_files import NAME, Replaced, changed_files
+from saigen.errors import Refusal
 
 ROOT = Path(__file__).parent.parent
 
@@ -239,7 +239,7 @@ def test_drift_in_a_real_environment_is_refused_with_its_list_and_its_mend(tmp_p
         if not entry.name.startswith("tqdm"):
             (there / entry.name).symlink_to(entry)
     done = subprocess.run(
-        [tmp_path / "v/bin/python", "-m", "saigen.recipe.lock"],
+        [tmp_path / "v/bin/python", "-m", "saigen.environment.lock"],
         cwd=ROOT,
         env={"PYTHONPATH": str(ROOT / "src"), "SAIGEN_ENVIRONMENT": "container"},
         capture_output=True,
@@ -256,7 +256,7 @@ def test_drift_in_a_real_environment_is_refused_with_its_list_and_its_mend(tmp_p
 OPENED = """
 import sys, sysconfig
 from pathlib import Path
-from saigen.recipe.seal import changed_files
+from saigen.environment.installed_files import changed_files
 packages, prefix = Path(sysconfig.get_path("purelib")), Path(sys.argv[1])
 assert changed_files(packages, prefix) == []  # the first look, which seals
 opened = []

@@ -7,7 +7,7 @@ import sys
 import pytest
 from lab import Lab
 
-from saigen import stages
+from saigen import pipeline as stages
 
 SHORT = ("debug=two_steps",)
 

@@ -5,9 +5,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from saigen.training import order
-from saigen.training.order import Order, sample_index
-from saigen.training.streams import Streams
+from saigen.data import order
+from saigen.data.order import Order, sample_index
+from saigen.streams import Streams
 
 KEY = 0x0123456789ABCDEF_FEDCBA9876543210
 AROUND_POWERS = [2**bits + off for bits in range(13, 41) for off in (-2, -1, 0, 1, 2)]

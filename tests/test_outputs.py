@@ -16,7 +16,7 @@ from lab import Attempt
 from saigen import files
 from saigen.files import end_replacements, locked, refuse_unless_replaceable, replacing
 from saigen.outputs import refuse_output, refuse_owned, write_output
-from saigen.refusal import Refusal
+from saigen.errors import Refusal
 
 TWO_STEPS = ("debug=two_steps",)
 

@@ -47,8 +47,8 @@ def test_fused_adamw_and_sgd_are_taken(conf):
 
 FIRST_THEN_SET = """
 import os, sys, torch
-from saigen.recipe.composer.compose import compose
-from saigen.training import settings
+from saigen.config.compose import compose
+from saigen.environment import torch_flags as settings
 config = compose(("agreement=portable",)).config
 wanted = {n: v for n, v in settings.environment_of(config).items() if v}
 os.environ.update((n, v) for n, v in wanted.items() if n != sys.argv[1])
@@ -96,7 +96,7 @@ def test_a_variable_that_is_set_after_the_first_operation_is_refused(variable, w
 def test_the_branch_that_mkl_says_is_the_one_it_prints(branch):
     code = (
         "import torch; a = torch.ones(8, 8); a @ a\n"
-        "from saigen.training.branches import mkl_branch; print('said', mkl_branch())"
+        "from saigen.environment.torch_branches import mkl_branch; print('said', mkl_branch())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from saigen.recipe.composer.compose import compose
+from saigen.config.compose import compose
 from saigen.training.build import build_model
-from saigen.training.order import Order
-from saigen.training.streams import Streams
+from saigen.data.order import Order
+from saigen.streams import Streams
 
 
 def composed(*overrides):
@@ -38,7 +38,7 @@ def script(draws_before: int, *, seeded_at_the_top: bool):
     for _ in range(draws_before):
         random.random(), np.random.rand(), torch.rand(1)
     if seeded_at_the_top:
-        from saigen.recipe.callables.callees import instantiate
+        from saigen.config.callables import instantiate
 
         return instantiate(config.model).state_dict()
     return weights(config)
@@ -73,7 +73,7 @@ def test_changing_the_init_seed_leaves_the_order():
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine with one core
 @pytest.mark.parametrize("workers", [1, 2])
 def test_augmentation_does_not_depend_on_loader_workers(tmp_path, workers):
-    from saigen.training.loading import Loader
+    from saigen.data.loader import Loader
 
     class Noisy:
         def __len__(self):
@@ -98,7 +98,7 @@ def test_augmentation_does_not_depend_on_loader_workers(tmp_path, workers):
 
 
 def test_iterating_a_loader_draws_nothing_from_the_global_generator():
-    from saigen.training.loading import Loader
+    from saigen.data.loader import Loader
 
     class Plain:
         def __len__(self):

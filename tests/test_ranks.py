@@ -7,8 +7,8 @@ import sys
 import pytest
 from lab import SHORT
 
-from saigen.recipe.composer.compose import compose as composed_anew
-from saigen.refusal import Refusal
+from saigen.config.compose import compose as composed_anew
+from saigen.errors import Refusal
 from saigen.training.ranks import as_launched
 
 compose = functools.cache(composed_anew)

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 from conftest import ROOT, Project, copy_project
 
-from saigen.judgement.schemas import schema
+from saigen.analysis.schemas import schema
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 LEFT_OUT = "types-tqdm"  # nothing that a run imports

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, TIMEOUT, Project, copy_project
 
-from saigen.recipe.composer.compose import compose
-from saigen.refusal import Refusal
+from saigen.config.compose import compose
+from saigen.errors import Refusal
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 DVC = str(Path(sys.executable).parent / "dvc")
@@ -234,7 +234,7 @@ def test_parallel_starts_share_no_folder(fresh: Repository) -> None:
 def test_a_sweep_gives_searchers_the_monitored_metric_and_fails_where_a_job_fails(
     fresh: Repository,
 ) -> None:
-    from saigen.recipe.composer.sweep import objective
+    from saigen.sweep import objective
 
     assert objective(ASKED, fresh.root) is None
     fresh.saigen("train", *ASKED)

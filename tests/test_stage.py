@@ -11,10 +11,10 @@ import pytest
 import yaml
 from conf_project import ROOT
 
-from saigen.recipe.callables.signatures import CACHE
-from saigen.recipe.composer.compose import compose
-from saigen.recipe.composer.keys import leaves
-from saigen.recipe.schema import CIRCUMSTANCES
+from saigen.config.signatures import CACHE
+from saigen.config.compose import compose
+from saigen.config.keys import leaves
+from saigen.config.schema import CIRCUMSTANCES
 
 DVC = str(Path(sys.executable).parent / "dvc")
 PIPELINE = """

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from saigen.training.leaks import GlobalsWatch
-from saigen.training.streams import Streams
+from saigen.streams import Streams
 
 STREAMS = Streams({"init": 0, "order": 0, "dropout": 1, "augment": 10**30})
 

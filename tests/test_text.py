@@ -13,7 +13,7 @@ from project.completion import Completion
 from project.models.transformer import Transformer
 from project.text import Characters
 from saigen.digest import digest_file
-from saigen.refusal import Refusal
+from saigen.errors import Refusal
 
 ROOT = Path(__file__).parent.parent
 CHOSEN = "experiment=transformer_text"

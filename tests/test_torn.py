@@ -10,13 +10,13 @@ from test_ledger_audit import entry
 
 from saigen.digest import digest_bytes
 from saigen.files import json_bytes
-from saigen.records import ledger
-from saigen.records.audit import audit
-from saigen.records.listing import listing
-from saigen.records.runs import readable
-from saigen.records.summary import runs_table
-from saigen.refusal import Refusal
-from saigen.stages import publish_results
+from saigen.runs import ledger
+from saigen.runs.audit import audit
+from saigen.runs.listing import listing
+from saigen.runs.folders import readable
+from saigen.runs.summary import runs_table
+from saigen.errors import Refusal
+from saigen.pipeline import publish_results
 from saigen.training.history import History
 
 TWO_STEPS = ("debug=two_steps",)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saigen.refusal import Failure, Refusal
+from saigen.errors import Failure, Refusal
 from saigen.training.fingerprint import BLOCK, Fingerprint, odd_multipliers
 from saigen.training.flat import FlatModel
 from saigen.training.state_trace import StateTrace

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from saigen.project_code import place_of
-from saigen.refusal import Refusal
+from saigen.errors import Refusal
 from saigen.training.hidden_state import hidden_state
 from saigen.training.untrained import Untrained
 

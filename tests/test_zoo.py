@@ -20,7 +20,7 @@ from conftest import ROOT, copy_project, warm
 from lab import Attempt
 
 from saigen.digest import digest_file
-from saigen.recipe.composer.compose import compose
+from saigen.config.compose import compose
 from saigen.training.optimizer import ELEMENTWISE
 
 ZOO = Path(__file__).parent / "zoo"
@@ -312,8 +312,8 @@ def brought(name: str):
 
 def plain_loop(zoo, model_name: str, optimizer_name: str) -> dict[str, torch.Tensor]:
     """The weights that a loop of plain PyTorch gives; a division by 16 rounds nothing."""
-    from saigen.training.order import Order
-    from saigen.training.streams import Streams
+    from saigen.data.order import Order
+    from saigen.streams import Streams
 
     config = zoo.config()[0].config
     streams = Streams(config.randomness.streams)

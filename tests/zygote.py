@@ -4,7 +4,7 @@ A process of its own, so that nothing of the test runner (threads, an autograd e
 is forked, and started as `saigen train` would start itself again, so that no verb has to. It
 imports what a training imports and no more, for a record says what was imported.
 
-Reads one JSON object a line: argv (or the plan of saigen.judgement.proving.perturbed), cwd, env,
+Reads one JSON object a line: argv (or the plan of saigen.analysis.child), cwd, env,
 log and where errors go, whether saigen is imported anew, from cwd, and a file with the composed
 config, if there is one to hand over; answers with the child's pid.
 """
@@ -91,7 +91,7 @@ def _child(request: dict) -> None:
         os.environ["SAIGEN_COMPOSED"] = str(os.open(request["composed"], os.O_RDONLY))
     plan, argv = request["plan"], request["argv"]
     command = (
-        ["saigen.judgement.proving.perturbed", json.dumps(plan)] if plan else ["saigen", *argv]
+        ["saigen.analysis.child", json.dumps(plan)] if plan else ["saigen", *argv]
     )
     sys.orig_argv[:] = [sys.executable, "-m", *command]
     sys.argv[:] = [str(source / "saigen/__main__.py"), *argv]
@@ -144,7 +144,7 @@ def _give_up_rights() -> None:
 def _run(plan: dict | None, argv: list[str]) -> int:
     try:
         if plan:
-            from saigen.judgement.proving.perturbed import main
+            from saigen.analysis.child import main
         else:
             from saigen.cli import main
         code = main(plan or argv)
@@ -165,7 +165,7 @@ def _serve() -> None:
     import torch
 
     import saigen.cli
-    import saigen.stages
+    import saigen.pipeline
     import saigen.training.loop  # noqa: F401
 
     torch.set_num_threads(1)

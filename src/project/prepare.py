@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from saigen.training.preparation import Arrays, Table
-from saigen.training.rows import read_rows
+from saigen.data.preparation import Arrays, Table
+from saigen.data.rows import read_rows
 
 SIDE = 8  # saigen: constant, because the snapshot's images are 8 pixels wide and high
 LEVELS = 16  # saigen: constant, because the snapshot has grey levels 0..16

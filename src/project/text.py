@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from saigen.training.preparation import Arrays, Table
-from saigen.training.rows import CsvRows, read_rows
+from saigen.data.preparation import Arrays, Table
+from saigen.data.rows import CsvRows, read_rows
 
 
 class Characters:

@@ -6,12 +6,12 @@ Read dvc.yaml first, then stages.py, then src/project/train.py.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from saigen.recipe.schema import Config as Config
+    from saigen.config.schema import Config as Config
     from saigen.training.run import Run as Run
     from saigen.training.step import Step as Step
 
 _HOMES = {
-    "Config": "saigen.recipe.schema",
+    "Config": "saigen.config.schema",
     "Run": "saigen.training.run",
     "Step": "saigen.training.step",
 }

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from saigen.documents import reason
-from saigen.refusal import Refusal
+from saigen.errors import Refusal
 
 _HEADER_CHARACTERS = 4096
 

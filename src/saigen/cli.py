@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from saigen import exit_codes
 from saigen.printing import bare, visible_output
-from saigen.refusal import Failure, Refusal
-from saigen.training.interruption import InterruptedAtCheckpoint, Stopped, answered, stop
+from saigen.errors import Failure, Refusal
+from saigen.interruption import InterruptedAtCheckpoint, Stopped, answered, stop
 
 if TYPE_CHECKING:
-    from saigen.recipe.composer.compose import Composition
+    from saigen.config.compose import Composition
 
 ROOT = Path()
 
@@ -48,7 +48,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         _tell(refusal)
         return exit_codes.FAILED if isinstance(refusal, Failure) else exit_codes.REFUSED
     except ImportError as error:
-        from saigen.recipe.lock import unimportable
+        from saigen.environment.lock import unimportable
 
         if not (found := unimportable(ROOT, error)):
             raise
@@ -131,8 +131,9 @@ def _answer(chosen: _Chosen, found: Any, text: str, *, good: bool = True) -> int
 
 
 def _composition(chosen: _Chosen) -> "Composition":
-    from saigen.recipe.composer import handover, stage
-    from saigen.recipe.composer.compose import compose
+    from saigen.config import handover
+    from saigen.config import dvc_params as stage
+    from saigen.config.compose import compose
 
     _refuse_ignored(chosen)
     return handover.take(
@@ -154,8 +155,8 @@ def _refuse_ignored(chosen: _Chosen) -> None:
 
 
 def _compose(chosen: _Chosen) -> None:
-    from saigen.recipe.composer import stage
-    from saigen.recipe.composer.compose import compose
+    from saigen.config import dvc_params as stage
+    from saigen.config.compose import compose
 
     _refuse_ignored(chosen)
     if chosen.stage:
@@ -163,7 +164,7 @@ def _compose(chosen: _Chosen) -> None:
     elif chosen.write:
         stage.write(ROOT, ())
     elif chosen.explain:
-        from saigen.recipe.composer.explain import explain
+        from saigen.config.explain import explain
 
         told = explain(chosen.explain, tuple(chosen.overrides))
         _answer(chosen, told, str(told))
@@ -174,12 +175,12 @@ def _compose(chosen: _Chosen) -> None:
 
 def _data(chosen: _Chosen) -> None:  # noqa: ARG001
     from saigen.digest import digest_file
-    from saigen.recipe.composer.compose import compose
-    from saigen.training.preparation import check_snapshot
+    from saigen.config.compose import compose
+    from saigen.data.preparation import check_snapshot
 
     data = compose(()).config.data
     if not all((ROOT / path).is_file() for path in (data.snapshot, data.provenance)):
-        from saigen.judgement.remaking.remotes import pull
+        from saigen.analysis.remotes import pull
 
         pull(ROOT, "data.dvc", "the snapshot could not be brought")
     told = check_snapshot(data, ROOT, digest_file)
@@ -187,18 +188,19 @@ def _data(chosen: _Chosen) -> None:  # noqa: ARG001
 
 
 def _prepare(chosen: _Chosen) -> None:
-    from saigen import stages
+    from saigen import pipeline as stages
 
     stage = stages.list_sources if chosen.sources else partial(stages.prepare, say=print)
     stage(_composition(chosen), ROOT)
 
 
 def _train(chosen: _Chosen) -> int | None:
-    from saigen.recipe.composer import handover
-    from saigen.training import processes, ranks, settings
+    from saigen.config import handover
+    from saigen.training import processes, ranks
+    from saigen.environment import torch_flags as settings
 
     if chosen.multirun:
-        from saigen.recipe.composer.sweep import sweep
+        from saigen.sweep import sweep
 
         sweep(chosen.overrides, ROOT)
         return None
@@ -212,7 +214,7 @@ def _train(chosen: _Chosen) -> int | None:
         given = handover.give(composition.values, composition.overrides)
         return processes.launch(hardware.processes, command, given)
 
-    from saigen import stages
+    from saigen import pipeline as stages
 
     group = processes.join(hardware.device, hardware.process_timeout_seconds)
     try:
@@ -230,10 +232,10 @@ def _train(chosen: _Chosen) -> int | None:
 
 
 def _evaluate(chosen: _Chosen) -> int:
-    from saigen import stages
-    from saigen.recipe.composer.compose import read_composed
-    from saigen.records import runs
-    from saigen.training import settings
+    from saigen import pipeline as stages
+    from saigen.config.compose import read_composed
+    from saigen.runs import folders as runs
+    from saigen.environment import torch_flags as settings
 
     folder = (
         stages.run_of_model(ROOT)
@@ -250,8 +252,8 @@ def _evaluate(chosen: _Chosen) -> int:
 
 def _finish(folder: Path) -> int:
     """Evaluate a run and say how it stands in the ledger; exit code 1 on a violation."""
-    from saigen import stages
-    from saigen.records.summary import metrics_line
+    from saigen import pipeline as stages
+    from saigen.runs.summary import metrics_line
 
     record, standing = stages.evaluate(folder, ROOT, print)
     print(f"{folder.name}: {metrics_line(record['outcome']['metrics'])}")
@@ -268,20 +270,20 @@ def _finish(folder: Path) -> int:
     if not (other / "record.json").is_file():
         _tell(f"{other} is not here any more, so what differs cannot be told")
         return 1
-    from saigen.judgement.comparing.diff import diff
-    from saigen.judgement.comparing.rendering import diff_text
-    from saigen.judgement.run import open_run
+    from saigen.analysis.diff import diff
+    from saigen.analysis.diff_text import diff_text
+    from saigen.analysis.run import open_run
 
     _tell(diff_text(diff(open_run(str(other), ROOT), open_run(str(folder), ROOT))))
     return 1
 
 
 def _predict(chosen: _Chosen) -> None:
-    from saigen import stages
+    from saigen import pipeline as stages
     from saigen.outputs import refuse_output, write_output
-    from saigen.recipe.composer.compose import typed
-    from saigen.records.model_folder import open_model
-    from saigen.training import settings
+    from saigen.config.compose import typed
+    from saigen.runs.model_folder import open_model
+    from saigen.environment import torch_flags as settings
 
     if chosen.out:
         refuse_output(chosen.out, ROOT, (chosen.input, chosen.model))
@@ -297,43 +299,43 @@ def _predict(chosen: _Chosen) -> None:
 
 
 def _runs(chosen: _Chosen) -> int:
-    from saigen.records.listing import listing
-    from saigen.records.runs import RUNS
-    from saigen.records.summary import runs_table
+    from saigen.runs.listing import listing
+    from saigen.runs.folders import RUNS
+    from saigen.runs.summary import runs_table
 
     found = listing(ROOT / RUNS, chosen.filters, chosen.sort)
     return _answer(chosen, found, runs_table(found.runs))
 
 
 def _show(chosen: _Chosen) -> None:
-    from saigen.judgement.run import open_run
-    from saigen.records.summary import run_table
+    from saigen.analysis.run import open_run
+    from saigen.runs.summary import run_table
 
     record = open_run(chosen.run, ROOT, _tell).record
     print(json.dumps(record, indent=2) if chosen.json else run_table(record))
 
 
 def _diff(chosen: _Chosen) -> int:
-    from saigen.judgement.comparing.diff import diff
-    from saigen.judgement.comparing.rendering import diff_html, diff_text
-    from saigen.judgement.run import open_run
+    from saigen.analysis.diff import diff
+    from saigen.analysis.diff_text import diff_html, diff_text
+    from saigen.analysis.run import open_run
     from saigen.outputs import refuse_output, write_output
 
     pair = open_run(chosen.a, ROOT, _tell), open_run(chosen.b, ROOT, _tell)
     if chosen.html:
         refuse_output(chosen.html, ROOT, (Path(chosen.a), Path(chosen.b)))
     if chosen.deep or chosen.confirm:
-        from saigen.judgement.trust import agree
+        from saigen.analysis.trust import agree
 
         for run in pair:
             agree(run, "saigen diff", trusted=chosen.trust)
     found = diff(*pair)
     if chosen.deep:
-        from saigen.judgement.comparing.deep import deep
+        from saigen.analysis.replay import deep
 
         found = found.model_copy(update={"deep": deep(*pair, found)})
     if chosen.confirm:
-        from saigen.judgement.comparing.confirm import confirm
+        from saigen.analysis.confirm import confirm
 
         found = found.model_copy(update={"trials": confirm(*pair, found, _tell)})
     if chosen.html:
@@ -346,9 +348,9 @@ def _diff(chosen: _Chosen) -> int:
 
 
 def _compare(chosen: _Chosen) -> int:
-    from saigen.judgement.run import open_run
-    from saigen.judgement.weighing.compare import compare
-    from saigen.judgement.weighing.rendering import weighed_text
+    from saigen.analysis.run import open_run
+    from saigen.analysis.compare import compare
+    from saigen.analysis.compare_text import weighed_text
 
     found = compare(open_run(chosen.a, ROOT, _tell), open_run(chosen.b, ROOT, _tell))
     _answer(chosen, found, weighed_text(found))
@@ -357,10 +359,10 @@ def _compare(chosen: _Chosen) -> int:
 
 
 def _rerun(chosen: _Chosen) -> int:
-    from saigen.judgement.comparing.rendering import diff_text
-    from saigen.judgement.remaking.rerun import rerun
-    from saigen.judgement.run import open_run
-    from saigen.judgement.trust import agree
+    from saigen.analysis.diff_text import diff_text
+    from saigen.analysis.rerun import rerun
+    from saigen.analysis.run import open_run
+    from saigen.analysis.trust import agree
 
     run = open_run(chosen.run, ROOT, _tell)
     agreed = partial(agree, run, "saigen rerun", trusted=chosen.trust)
@@ -371,8 +373,8 @@ def _rerun(chosen: _Chosen) -> int:
 
 
 def _restore(chosen: _Chosen) -> None:
-    from saigen.judgement.remaking.rerun import restore
-    from saigen.judgement.run import open_run
+    from saigen.analysis.rerun import restore
+    from saigen.analysis.run import open_run
 
     run = open_run(chosen.run, ROOT, _tell)
     restore(run, ROOT, chosen.to, print)
@@ -380,8 +382,8 @@ def _restore(chosen: _Chosen) -> None:
 
 
 def _verify(chosen: _Chosen) -> int:
-    from saigen.judgement.proving.claims import publish, scorecard
-    from saigen.judgement.proving.verify import verify
+    from saigen.analysis.claims import publish, scorecard
+    from saigen.analysis.verify import verify
 
     found = verify(ROOT, chosen.overrides, _tell, full=chosen.full, only=chosen.only)
     for run in publish(found, ROOT, whole=not chosen.only, say=_tell):
@@ -391,19 +393,19 @@ def _verify(chosen: _Chosen) -> int:
 
 
 def _doctor(chosen: _Chosen) -> int:
-    from saigen.judgement.doctor import diagnose, diagnosis_text
-    from saigen.judgement.here import look
+    from saigen.analysis.doctor import diagnose, diagnosis_text
+    from saigen.analysis.system_info import look
 
     found = diagnose(look(ROOT), ROOT)
     return _answer(chosen, found, diagnosis_text(found), good=found.sound)
 
 
 def _audit(chosen: _Chosen) -> int:
-    from saigen.records.audit import audit, audit_text
-    from saigen.records.runs import RUNS
+    from saigen.runs.audit import audit, audit_text
+    from saigen.runs.folders import RUNS
 
     if chosen.repair:
-        from saigen.records.ledger import repair
+        from saigen.runs.ledger import repair
 
         _tell(repair(ROOT / RUNS))
     found = audit(ROOT / RUNS)

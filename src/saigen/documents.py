@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from saigen.files import is_regular
 from saigen.printing import HIDDEN, one_line
-from saigen.refusal import Refusal
+from saigen.errors import Refusal
 
 DOCUMENT_BYTES = 16 << 20  # of one document
 DEPTH = 48  # of mappings and lists in each other

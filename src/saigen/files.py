@@ -18,7 +18,7 @@ from typing import Any
 
 from saigen import git_dvc
 from saigen.digest import digest_file
-from saigen.refusal import Refusal
+from saigen.errors import Refusal
 
 MANIFEST = "manifest.json"
 _MARK = ".saigen-"  # in the names of what takes another's place

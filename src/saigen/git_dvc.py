@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from saigen.refusal import Refusal
+from saigen.errors import Refusal
 
 Done = subprocess.CompletedProcess[bytes]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from saigen import git_dvc
 from saigen.files import MANIFEST, write_whole
-from saigen.refusal import Refusal
+from saigen.errors import Refusal
 
 # Below the project's folder; besides these whatever begins with a dot.
 _OWNED = ("Dockerfile", "Makefile", "README.md", "SECURITY.md", "bench", "conf", "data", "data.dvc",

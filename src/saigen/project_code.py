@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from saigen.refusal import Failure, Refusal
+from saigen.errors import Failure, Refusal
 
 FRAME = re.compile(r'File "([^"]+)", line (\d+)(?:, in (\w+))?')
 # wherever they lie: on PYTHONPATH, in the user's own, behind a .pth file

@@ -165,8 +165,8 @@ CHANGED = (
     Changed("a learning-rate scheduler off by one", "code", "training/schedule.py:_warmup",
             patches=(("src/saigen/training/schedule.py", "(step + 1) / warmup_steps",
                       "(step + 2) / warmup_steps"),), place="weights"),
-    Changed("an edited instrument: order", "code", "training/order.py",
-            patches=(("src/saigen/training/order.py", "_ROUNDS = 8", "_ROUNDS = 10"),),
+    Changed("an edited instrument: order", "code", "data/order.py",
+            patches=(("src/saigen/data/order.py", "_ROUNDS = 8", "_ROUNDS = 10"),),
             place="samples"),
     # randomness
     Changed("another seed for the order", "randomness", "seeds.order",

@@ -9,8 +9,8 @@ import pytest
 from conftest import ROOT
 from lab import Attempt, wait_for
 
-from saigen.judgement.comparing.diff import diff
-from saigen.judgement.run import open_run
+from saigen.analysis.diff import diff
+from saigen.analysis.run import open_run
 from saigen.training.trace_file import HEADER_BYTES
 
 SHORT = ("trainer.max_steps=4", "trainer.microbatches=2", "tracking.checkpoint_every_steps=1")
@@ -43,7 +43,7 @@ def add_a_file_nobody_imports(root: Path) -> None:
 
 @dataclass(frozen=True)
 class Clean:
-    """A way to make the same run. `perturb` is of saigen.judgement.proving.perturbed."""
+    """A way to make the same run. `perturb` is of saigen.analysis.child."""
 
     name: str
     overrides: tuple[str, ...] = ()

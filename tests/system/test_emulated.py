@@ -13,10 +13,10 @@ import pytest
 from conftest import ROOT, Project, copy_project
 from emulator import NoEmulator, bring_emulator
 
-from saigen.recipe.canary import moved
-from saigen.recipe.canary_operations import HOLE
-from saigen.recipe.composer.compose import compose
-from saigen.training.settings import environment_of
+from saigen.environment.numerics_probe import moved
+from saigen.environment.probe_operations import HOLE
+from saigen.config.compose import compose
+from saigen.environment.torch_flags import environment_of
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1500)]
 
@@ -33,8 +33,8 @@ VERBS = (
 )
 SONG = """
 import json, torch
-from saigen.recipe.canary import sing
-from saigen.training.stepping import leave_the_compiler_out
+from saigen.environment.numerics_probe import sing
+from saigen.environment.optimizer_step import leave_the_compiler_out
 leave_the_compiler_out()
 torch.set_num_threads(1)
 has = torch.cpu.get_capabilities()
@@ -85,7 +85,7 @@ def test_every_shipped_model_trains_to_the_same_bits_on_every_processor(processo
     def trained(model: str) -> dict[str, tuple[str, str, str]]:
         project = copy_project(tmp_path / model)
         plan = json.dumps({"verbs": VERBS})
-        words = ("-m", "saigen.judgement.proving.perturbed", plan)
+        words = ("-m", "saigen.analysis.child", plan)
         processors.run(model, project, *words, agreement="portable")
         records = [json.loads(p.read_text()) for p in project.root.glob("runs/*/record.json")]
         return {

@@ -16,11 +16,11 @@ from saigen import documents
 from saigen.arrays import load_npy
 from saigen.digest import digest_bytes
 from saigen.printing import bare, visible_output
-from saigen.recipe.callables.allowlist import resolve
-from saigen.recipe.composer.compose import compose, read_composed
-from saigen.records.model_folder import open_model
-from saigen.refusal import Refusal
-from saigen.training.rows import read_rows
+from saigen.config.allowlist import resolve
+from saigen.config.compose import compose, read_composed
+from saigen.runs.model_folder import open_model
+from saigen.errors import Refusal
+from saigen.data.rows import read_rows
 from saigen.yaml_text import UnreadableYaml, refuse_bomb
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -10,8 +10,8 @@ import pytest
 from conftest import ROOT
 from lab import SHORT
 
-from saigen.records.audit import audit
-from saigen.records.runs import readable
+from saigen.runs.audit import audit
+from saigen.runs.folders import readable
 from trust.workshop import COMMANDS, left, read_only, whole_so_far
 
 FULL = (4_096, 20_000, 60_000, 200_000)  # bytes that a file may have
@@ -181,7 +181,7 @@ def test_a_run_is_made_again_or_verified_beside_any_command_that_writes(workshop
 ENTER = """
 import sys
 from pathlib import Path
-from saigen.judgement.remaking.rerun import _enter
+from saigen.analysis.rerun import _enter
 print(_enter(Path(sys.argv[1]), Path()))
 """
 

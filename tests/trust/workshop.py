@@ -7,11 +7,11 @@ from pathlib import Path
 from lab import SHORT, Attempt, Lab
 
 from saigen.digest import digest_file
-from saigen.recipe.composer.compose import compose
-from saigen.records.audit import audit
-from saigen.records.model_folder import open_model
-from saigen.records.runs import readable
-from saigen.training.prepared import open_prepared
+from saigen.config.compose import compose
+from saigen.runs.audit import audit
+from saigen.runs.model_folder import open_model
+from saigen.runs.folders import readable
+from saigen.data.prepared import open_prepared
 
 
 @dataclass(frozen=True)

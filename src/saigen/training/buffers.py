@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from saigen.refusal import Refusal
+from saigen.errors import Refusal
 from saigen.training.layout import Kind
 
 RULES = ("mean", "sum", "min", "max")

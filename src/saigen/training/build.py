@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from saigen.recipe.callables.callees import instantiate
-from saigen.recipe.schema import Call, Config
-from saigen.training.contract import check_dataset, check_task
-from saigen.training.streams import Streams
+from saigen.config.callables import instantiate
+from saigen.config.schema import Call, Config
+from saigen.data.contract import check_dataset, check_task
+from saigen.streams import Streams
 
 if TYPE_CHECKING:
-    from saigen.training.contract import Task
-    from saigen.training.loading import Dataset
+    from saigen.data.contract import Task
+    from saigen.data.loader import Dataset
 
 
 def build_model(config: Config, streams: Streams) -> torch.nn.Module:

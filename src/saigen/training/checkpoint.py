@@ -34,7 +34,7 @@ from saigen.documents import (
     refuse_unbounded,
 )
 from saigen.files import end_replacements, json_bytes, replacing, write_json, write_whole
-from saigen.refusal import Failure, Refusal
+from saigen.errors import Failure, Refusal
 
 SCHEMA = 2
 _TENSORS = "state.safetensors"

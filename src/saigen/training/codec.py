@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from saigen.refusal import Refusal
+from saigen.errors import Refusal
 
 Form: TypeAlias = Any  # what JSON can hold: a scalar as it is, everything else {kind: content}
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from saigen.recipe.schema import Config
-from saigen.refusal import Refusal
+from saigen.config.schema import Config
+from saigen.errors import Refusal
 from saigen.training.build import build_dataset
-from saigen.training.contract import Task, metrics_of, refuse_columns, rows_of
+from saigen.data.contract import Task, metrics_of, refuse_columns, rows_of
 from saigen.training.leaks import GlobalsWatch
-from saigen.training.loading import Batch, fetch, to_device
-from saigen.training.streams import Streams
+from saigen.data.loader import Batch, fetch, to_device
+from saigen.streams import Streams
 
 PURPOSES = ("validation", "evaluation", "prediction")  # places in the stream `evaluation`
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from saigen.digest import digest_value
-from saigen.refusal import Refusal
+from saigen.errors import Refusal
 from saigen.training.buffers import Buffer, buffers_to_reduce, slots
 from saigen.training.codec import extent, refuse_unfit
 from saigen.training.layout import NO_GROUP, Block, Kind, Span, lay_out

@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 from torch import nn
 
-from saigen.recipe.callables.allowlist import allowed_modules, resolve
-from saigen.recipe.schema import GroupRule
-from saigen.refusal import Refusal
+from saigen.config.allowlist import allowed_modules, resolve
+from saigen.config.schema import GroupRule
+from saigen.errors import Refusal
 from saigen.training.flat import trainable
 
 _WHERE = "optimizer.parameter_groups"

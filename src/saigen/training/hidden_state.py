@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from saigen.training.contract import Task, some_of
-from saigen.training.loading import Batch
+from saigen.data.contract import Task, some_of
+from saigen.data.loader import Batch
 from saigen.training.state import PutBack, same_bits
 from saigen.training.untrained import TORCH_S_OWN
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saigen.recipe.schema import Config
-from saigen.refusal import Refusal
+from saigen.config.schema import Config
+from saigen.errors import Refusal
 from saigen.training.codec import Decoder, Encoder
 from saigen.training.flat import FlatModel
 from saigen.training.layout import LINE
@@ -24,7 +24,7 @@ from saigen.training.state import (
     import_model,
     import_optimizer,
 )
-from saigen.training.stepping import unwatch
+from saigen.environment.optimizer_step import unwatch
 
 
 class Kept:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from saigen.project_code import is_project
-from saigen.training.streams import cuda_generators
+from saigen.streams import cuda_generators
 
 _Words = ctypes.c_uint32 * 5  # saigen: constant, because NumPy lays its state out so
 _TorchWords = ctypes.c_uint32 * 10  # saigen: constant, because torch lays its state out so

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from saigen.recipe.callables.allowlist import allowed_modules, resolve
-from saigen.recipe.schema import Config
+from saigen.config.allowlist import allowed_modules, resolve
+from saigen.config.schema import Config
 from saigen.training.nondeterminism import explain
-from saigen.training.prepared import Prepared
+from saigen.data.prepared import Prepared
 from saigen.training.processes import Group
 from saigen.training.run import Run, Trained
 

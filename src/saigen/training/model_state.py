@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saigen.refusal import Refusal
+from saigen.errors import Refusal
 from saigen.training.codec import Decoder, Encoder, refuse_unfit
 from saigen.training.evaluation import evaluating
-from saigen.training.streams import Streams
+from saigen.streams import Streams
 
 _EXTRA = "_extra_state"  # torch's own name
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from saigen.project_code import is_project
-from saigen.refusal import Refusal
+from saigen.errors import Refusal
 
 _REFUSED = re.compile(r"^(.+?) does not have a deterministic implementation")
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')

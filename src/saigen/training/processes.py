@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from saigen.exit_codes import STOPPED
-from saigen.refusal import Failure, Refusal
-from saigen.training.interruption import answered
+from saigen.errors import Failure, Refusal
+from saigen.interruption import answered
 from saigen.training.ranks import BESIDE, RENDEZVOUS, Launched, is_rank, launched
 
 # saigen: constant, because waiting moves no bit

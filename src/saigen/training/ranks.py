@@ -5,10 +5,10 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from saigen.refusal import Refusal
+from saigen.errors import Refusal
 
 if TYPE_CHECKING:
-    from saigen.recipe.composer.compose import Composition
+    from saigen.config.compose import Composition
 
 _NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 _ADDRESS = ("MASTER_ADDR", "MASTER_PORT")

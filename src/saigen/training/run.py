@@ -15,24 +15,24 @@ import numpy as np
 import torch
 
 from saigen.digest import digest_bytes
-from saigen.recipe.callables.callees import function
-from saigen.recipe.schema import Call, Config
-from saigen.refusal import Failure, Refusal
+from saigen.config.callables import function
+from saigen.config.schema import Call, Config
+from saigen.errors import Failure, Refusal
 from saigen.training.build import build_dataset, build_task, built
 from saigen.training.checkpoint import Checkpoints, refuse_unheld, taking_up
-from saigen.training.contract import refuse_nonfinite
+from saigen.data.contract import refuse_nonfinite
 from saigen.training.evaluation import Evaluation
 from saigen.training.fingerprint import Fingerprint
 from saigen.training.history import NAME as CURVE
 from saigen.training.history import History
-from saigen.training.interruption import InterruptedAtCheckpoint, wish_noted
+from saigen.interruption import InterruptedAtCheckpoint, wish_noted
 from saigen.training.kept import Kept
 from saigen.training.leaks import GlobalsWatch
-from saigen.training.loading import Loader, to_device
+from saigen.data.loader import Loader, to_device
 from saigen.training.model_state import exported, materialize, placed, weights_bytes
 from saigen.training.optimizer import Rates, build_optimizer, guard_step
 from saigen.training.overlapped import OverlappedReduction
-from saigen.training.prepared import Prepared
+from saigen.data.prepared import Prepared
 from saigen.training.processes import Group
 from saigen.training.progress import Progress
 from saigen.training.reduction import Reduction
@@ -42,7 +42,7 @@ from saigen.training.selection import Selection, refuse_unmeasured
 from saigen.training.state import PutBack
 from saigen.training.state_trace import StateTrace
 from saigen.training.step import Batches, Step
-from saigen.training.streams import Streams
+from saigen.streams import Streams
 from saigen.training.sums import Sums, finite
 from saigen.training.trace import Trace
 

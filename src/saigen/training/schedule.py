@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from saigen.recipe.schema import NonNegative
-from saigen.refusal import Refusal
+from saigen.config.schema import NonNegative
+from saigen.errors import Refusal
 
 _LOOKS = 1000  # saigen: constant, because looking moves no bit
 Share = Annotated[float, Field(ge=0, le=1)]

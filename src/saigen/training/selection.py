@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from saigen.documents import Count, Document, Name, conform
-from saigen.recipe.schema import Config, Trainer
-from saigen.refusal import Failure, Refusal
+from saigen.config.schema import Config, Trainer
+from saigen.errors import Failure, Refusal
 
 
 class _Values(Document):

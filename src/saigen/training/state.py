@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from saigen.training.codec import Decoder, Encoder
-from saigen.training.contract import some_of
+from saigen.data.contract import some_of
 from saigen.training.model_state import extra, live, restore_live
 
 Tensors = dict[str, Tensor]

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from saigen.recipe.schema import Trainer
-from saigen.refusal import Refusal
+from saigen.config.schema import Trainer
+from saigen.errors import Refusal
 from saigen.training.clipping import Clipping
-from saigen.training.interruption import Wish
+from saigen.interruption import Wish
 from saigen.training.kept import Kept
 from saigen.training.leaks import GlobalsWatch
-from saigen.training.loading import Batch, Loader, Place, to_device
-from saigen.training.order import Order
+from saigen.data.loader import Batch, Loader, Place, to_device
+from saigen.data.order import Order
 from saigen.training.overlapped import OverlappedReduction
 from saigen.training.reduction import Reduction
-from saigen.training.streams import Streams
+from saigen.streams import Streams
 from saigen.training.sums import Sums
 
 

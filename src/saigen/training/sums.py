@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from saigen.refusal import Failure
+from saigen.errors import Failure
 
 
 class Sums:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from saigen.digest import digest_file
-from saigen.refusal import Failure
+from saigen.errors import Failure
 from saigen.training.fingerprint import Fingerprint
 from saigen.training.flat import FlatModel
 from saigen.training.state_trace import StateTrace

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from saigen.documents import conform, parse_json, regular
-from saigen.refusal import Failure, Refusal
+from saigen.errors import Failure, Refusal
 
 NAME = "trace.bin"
 TENSORS = "tensors.bin"  # the trace in depth, beside it (`tensor_trace.py`)

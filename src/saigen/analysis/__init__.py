@@ -1,0 +1,1 @@
+"""Analysis: what runs mean, compared, proven, and made again."""

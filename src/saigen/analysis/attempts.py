@@ -1,0 +1,102 @@
+"""Attempts: one training of the project under one perturbation, in a copy of it, in a process."""
+
+import itertools
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from saigen.analysis.perturbations import Perturbation
+from saigen.analysis.sandbox import Workplace
+from saigen.analysis.run import Run
+from saigen.config.compose import Composition, compose
+from saigen.runs.record import read_record
+
+SHORT_STEPS = 48  # of training; evaluation is always whole
+_SECONDS = 900  # for one process of a short verification
+_COMPOSING = threading.Lock()  # Hydra composes one config at a time
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One training under one perturbation: a run, or how it failed."""
+
+    run: Run | None
+    seconds: float
+    said: str
+
+
+class Attempts:
+    """Trains one project again and again under a scratch folder."""
+
+    def __init__(self, root: Path, scratch: Path, overrides: Sequence[str], *, full: bool) -> None:
+        self.root = root
+        self.scratch = scratch
+        self._overrides: tuple[str, ...] = (*overrides, "tracking.progress_every_seconds=60.0")
+        self.steps = None
+        if not full:
+            whole = self._composed().config.trainer.max_steps
+            self.steps = min(SHORT_STEPS, whole or SHORT_STEPS)
+            short = (f"trainer.max_steps={self.steps}", "tracking.checkpoint_every_steps=10")
+            self._overrides = (*self._overrides, *short)
+        self.trained_steps = self.steps or SHORT_STEPS  # that there really are, once it is known
+        self.composition = self._composed()
+        self._numbers = itertools.count(1)
+
+    def make(self, perturbation: Perturbation, observe: Path | None = None) -> Attempt:
+        """Train once under a perturbation, in a copy of the project."""
+        name = f"{next(self._numbers):03d}-{perturbation.name}"
+        place = Workplace(self.root, self.scratch / name / perturbation.place / "project")
+        composition = self._composed(*perturbation.both, *perturbation.overrides)
+        log = self.scratch / f"{name}.log"
+        if perturbation.times:
+            place.reverse_times()
+        started, code = time.monotonic(), 0
+        with _load() if perturbation.load else nullcontext():
+            for plan in self._plans(perturbation, composition, observe):
+                code = place.run(
+                    composition, plan, perturbation.environment, log=log,
+                    seconds=_SECONDS if self.steps else None,
+                )  # fmt: skip
+        folder = place.run_folder()
+        run = Run(folder, read_record(folder), place.root) if folder else None
+        return Attempt(
+            run=run if run and run.record["complete"] and code == 0 else None,
+            seconds=time.monotonic() - started,
+            said=log.read_text(encoding="utf-8", errors="replace"),
+        )
+
+    def _composed(self, *overrides: str) -> Composition:
+        with _COMPOSING:
+            return compose((*self._overrides, *overrides), self.root / "conf")
+
+    def _plans(
+        self, perturbation: Perturbation, composition: Composition, observe: Path | None
+    ) -> Iterator[Mapping[str, Any]]:
+        verbs = [["prepare", *composition.overrides], ["train", *composition.overrides]]
+        plan = {"perturb": perturbation.perturb, "observe": observe and str(observe)}
+        if perturbation.killed:
+            # once before the first validation, once behind as many as there are
+            steps = self.trained_steps
+            yield plan | {"verbs": verbs, "kill_at": [steps // 3 + 1]}
+            yield plan | {"verbs": verbs[1:], "kill_at": [max(2 * steps // 3 + 1, steps - 4)]}
+            verbs = verbs[1:]
+        yield plan | {"verbs": verbs}
+        if perturbation.measured:
+            yield plan | {"verbs": [["evaluate", "last"]]}
+
+
+@contextmanager
+def _load() -> Iterator[None]:
+    """Twice as many busy processes as there are cores."""
+    with ExitStack() as busy:
+        for _ in range(2 * (os.cpu_count() or 1)):
+            command = [sys.executable, "-S", "-c", "while True: pass"]
+            busy.callback(busy.enter_context(subprocess.Popen(command)).kill)
+        yield

@@ -1,0 +1,202 @@
+"""Differences of values: config, environment, randomness, distribution, circumstances."""
+
+from collections.abc import Collection, Iterator
+from functools import cache
+from importlib import metadata
+from typing import Any
+
+from saigen.analysis.difference import (
+    BITS,
+    CONTINUED,
+    EXPERIMENT,
+    FROM_FORWARD,
+    NOTHING,
+    PLACES,
+    Difference,
+    Kind,
+    Place,
+    changed,
+    under,
+)
+from saigen.analysis.run import ABSENT, Run
+from saigen.environment.numerics_probe import moved
+
+_SUMS: tuple[Place, ...] = ("samples", *FROM_FORWARD)
+# A layer, or one and the head of a key: what another value does, why, and where it shows first.
+RULES: dict[str, tuple[Kind, str, tuple[Place, ...]]] = {
+    "config": (EXPERIMENT, "another value", ()),
+    "config data": (EXPERIMENT, "other samples, or samples read otherwise",
+                    ("samples", "forward", "selection", "evaluation")),
+    "config data.name": (NOTHING, "only what the snapshot is called", ()),
+    "config data.evaluation_dataset": (EXPERIMENT, "evaluated otherwise",
+                                       ("selection", "evaluation")),
+    "config prepare": (EXPERIMENT, "other arrays from the same snapshot", ("prepared",)),
+    "config task": (EXPERIMENT, "another loss", (*FROM_FORWARD, "selection")),
+    "config model": (EXPERIMENT, "another network", ("initial weights", *FROM_FORWARD)),
+    "config model.dropout": (EXPERIMENT, "other units are dropped", FROM_FORWARD),
+    "config optimizer": (EXPERIMENT, "weights move otherwise", ("weights",)),
+    "config optimizer.foreach": (BITS, "another implementation of the same formula", ("weights",)),
+    "config optimizer.fused": (BITS, "another implementation of the same formula", ("weights",)),
+    "config scheduler": (EXPERIMENT, "another learning rate at each step", ("weights",)),
+    "config trainer": (EXPERIMENT, "trained otherwise", _SUMS),
+    "config trainer.max_epochs": (EXPERIMENT, "another length", ("weights", "selection")),
+    "config trainer.max_steps": (EXPERIMENT, "another length", ("weights", "selection")),
+    "config trainer.batch_examples": (EXPERIMENT, "other batches", ("samples",)),
+    "config trainer.clip_gradient_norm": (EXPERIMENT, "other gradients", ("gradients", "weights")),
+    "config trainer.evaluation_batch_examples": (BITS, "another shape of the same products",
+                                                 ("selection", "evaluation")),
+    "config trainer.microbatches": (BITS, "the same sum in another order", _SUMS),
+    "config trainer.parameter_layout": (BITS, "the same sums over another layout",
+                                        ("gradients", "weights")),
+    "config trainer.precision": (EXPERIMENT, "another number format", FROM_FORWARD),
+    "config trainer.validate_every_epochs": (EXPERIMENT, "other weights may be kept",
+                                             ("selection",)),
+    "config trainer.monitor": (EXPERIMENT, "other weights may be kept", ("selection",)),
+    "config trainer.monitor_mode": (EXPERIMENT, "other weights are kept", ("selection",)),
+    "config trainer.keep_weights": (EXPERIMENT, "other weights are kept", ("selection",)),
+    "config trainer.stop_after_validations": (EXPERIMENT, "another length", ("selection",)),
+    "config randomness": (NOTHING, "every stream has a seed of its own, and those are compared",
+                          ()),
+    "config agreement": (BITS, "other kernels or another order of sums", FROM_FORWARD),
+    "config agreement.name": (NOTHING, "only a name; the switches it stands for are compared", ()),
+    "config hardware": (BITS, "other kernels or another order of sums",
+                        ("initial weights", *FROM_FORWARD)),
+    "surroundings": (NOTHING, "a circumstance: the run is defined without it", PLACES),
+    "environment": (BITS, "another kernel, another order of sums, or another rounding", PLACES),
+    "environment packages": (BITS, "a run imported it, or may have loaded a library of it", PLACES),
+    "randomness": (EXPERIMENT, "other luck in this stream", PLACES),
+    "randomness scheme": (EXPERIMENT, "other numbers from the same seeds", PLACES),
+    "randomness python_hash_seed": (BITS, "sets and hash() come out otherwise", PLACES),
+    "randomness seeds.init": (EXPERIMENT, "other luck in this stream", ("initial weights",)),
+    "randomness seeds.order": (EXPERIMENT, "other luck in this stream", ("samples",)),
+    "randomness seeds.dropout": (EXPERIMENT, "other luck in this stream", FROM_FORWARD),
+    "randomness seeds.augment": (EXPERIMENT, "other luck in this stream", FROM_FORWARD),
+    "distribution": (BITS, "the same sum in another order", _SUMS),
+    "circumstances": (NOTHING, "where and how it was run; what of it can move bits is in the "
+                      "layers", PLACES),
+}  # fmt: skip
+_CUDA_ONLY = ("agreement.cudnn_benchmark", "agreement.cudnn_deterministic",
+              "agreement.allow_tf32", "agreement.cublas_workspace",
+              "agreement.allow_reduced_precision_reduction")  # fmt: skip
+# What repeats another difference: one cause, said once. A switch repeats the key of its name.
+_THREADS, _HASH_SEED = "config hardware.intra_op_threads", "randomness python_hash_seed"
+_REPEATS = {
+    "environment switches.intra_op_threads": (_THREADS,),
+    "environment switches.inter_op_threads": ("config hardware.inter_op_threads",),
+    "environment variables.OMP_NUM_THREADS": (_THREADS,),
+    "environment variables.MKL_NUM_THREADS": (_THREADS,),
+    "environment variables.CUBLAS_WORKSPACE_CONFIG": ("config agreement.cublas_workspace",),
+    "environment variables.ATEN_CPU_CAPABILITY": ("config agreement.instruction_set",),
+    "environment variables.MKL_CBWR": ("config agreement.mkl_branch",),
+    "environment variables.ONEDNN_MAX_CPU_ISA": ("config agreement.onednn_instruction_set",),
+    "environment variables.PYTHONHASHSEED": (_HASH_SEED,),
+    "environment switches.python_hash_seed": (_HASH_SEED,),
+    "environment switches.hash_randomization": (_HASH_SEED,),
+    "environment gpu": ("config hardware.device",),
+    "environment cpu_vendor": ("config agreement.name",),
+    "distribution reduction": ("config agreement.reduction",),
+    "distribution microbatches": ("config trainer.microbatches",),
+    "distribution microbatch_examples": ("config trainer.batch_examples",
+                                         "config trainer.microbatches"),
+}  # fmt: skip
+# A circumstance, and the claim of `saigen verify` that it does not matter. Folder and host are not
+# among them: they nearly always differ, and code that draws from the clock is likelier.
+_CLAIMS = {CONTINUED: "kill", "hardware.processes": "processes",
+           "hardware.loader_workers": "workers"}  # fmt: skip
+# Loaded as libraries by others, without being imported.
+_LIBRARIES = ("nvidia", "cuda", "mkl", "intel", "openblas", "tbb", "triton", "rocm")
+
+
+def values(a: Run, b: Run) -> list[Difference]:
+    """Every value that differs, by full key. What the canary found stands with the first difference
+    that can have moved it.
+    """
+    found: list[Difference] = []
+    for (head, left), (_, right) in zip(_trees(a), _trees(b), strict=True):
+        layer = "config" if head == "surroundings" else head
+        for key, old, new in changed(left, right):
+            kind, reason, shows = RULES[under(f"{head} {key}", RULES) or head]
+            if nothing := _nothing(a, b, key):
+                kind, reason = NOTHING, nothing
+            claim = _CLAIMS.get(key) if kind == NOTHING else None
+            found.append(Difference(
+                layer=layer, name=key, a=old, b=new, kind=kind, reason=reason, shows=list(shows),
+                claim=claim,
+            ))  # fmt: skip
+    titles = {one.title for one in found}
+    found = [one.model_copy(update={"follows": _follows(one, titles)}) for one in found]
+    if words := moved(a.layer("environment"), b.layer("environment")):
+        own = [n for n, one in enumerate(found) if one.layer == "environment" and one.counts]
+        if not own:
+            follows = next(
+                (d.follows for d in found if d.layer == "environment" and d.follows), None
+            )
+            found.append(Difference(
+                layer="environment", name="canary", a="the operations' digests", b="others",
+                kind=BITS, reason="operations give other bits on this machine", follows=follows,
+            ))  # fmt: skip
+        number = own[0] if own else -1
+        told = [f"the canary's {words}"]
+        found[number] = found[number].model_copy(update={"details": told})
+    return found
+
+
+def _trees(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What is compared, by layer: of the config what has no layer of its own, and its circumstances
+    (`surroundings`).
+    """
+    around, config = run.record["circumstances"], run.config
+    agreement = {k: v for k, v in config["agreement"].items() if k != "python_hash_seed"}
+    seeds = {k: v for k, v in config["randomness"].items() if k != "streams"}
+    yield "config", config | {"agreement": agreement, "randomness": seeds}
+    yield "surroundings", around.get("config", {})
+    yield "environment", run.content_of("environment") | {"canary": None}
+    yield "randomness", run.content_of("randomness")
+    yield "distribution", run.content_of("distribution")
+    # the step at which it was taken up again for the last time, if it was
+    steps = around.get("training", {}).get("steps")
+    total = (run.outcome["trace"] or {}).get("steps")
+    continued = ABSENT if steps is None or total in (None, steps) else int(total) - int(steps)
+    parts = ("machine", "git", "folder", "arguments", "surroundings", "dvc", "drift")
+    yield "circumstances", {CONTINUED: continued} | {part: around.get(part) for part in parts}
+
+
+def _nothing(a: Run, b: Run, key: str) -> str | None:
+    """Why another value cannot change anything in these two runs; None if it can."""
+    devices = {run.config["hardware"]["device"] for run in (a, b)}
+    if key in _CUDA_ONLY and "cuda" not in devices:
+        return "neither run used a CUDA device"
+    if key.startswith("packages.") and not _felt(key.removeprefix("packages."), a, b):
+        return "neither run imported it"
+    packages = [run.layer("environment").get("packages") for run in (a, b)]
+    if key.startswith("lock.") and packages[0] == packages[1]:
+        return "the packages that are installed are equal"
+    return None
+
+
+def _follows(found: Difference, titles: Collection[str]) -> str | None:
+    """Which of the differences that there are a difference comes from."""
+    if found.layer == "environment" and found.name.startswith("lock."):
+        return "the packages" if found.kind != NOTHING else None
+    switch = f"config agreement.{found.name.removeprefix('switches.')}"
+    default = (switch,) if found.layer == "environment" else ()
+    sources = _REPEATS.get(under(found.title, _REPEATS), default)
+    return next((source for source in sources if source in titles), None)
+
+
+def _felt(package: str, a: Run, b: Run) -> bool:
+    """Whether a run may have felt a package; False only if it is known that none imported it."""
+    imported = a.imported("packages") | b.imported("packages")
+    if not imported or package.startswith(_LIBRARIES):
+        return True
+    names = [name for name, owners in _owners().items() if package in owners]
+    return not names or any(name in imported for name in names)
+
+
+@cache
+def _owners() -> dict[str, list[str]]:
+    """The packages here that provide each importable name."""
+    return {
+        name: [owner.lower().replace("_", "-") for owner in owners]
+        for name, owners in metadata.packages_distributions().items()
+    }

@@ -1,0 +1,92 @@
+"""The verdict: of everything that differs, what most likely made the outcomes differ."""
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from saigen.documents import Document
+from saigen.analysis.difference import CONTINUED, EXPERIMENT, Difference, Place
+from saigen.analysis.divergence import Divergence
+from saigen.analysis.run import Run
+from saigen.runs.record import promises_bits
+
+_PREPARED: tuple[Place, ...] = ("samples", "forward", "selection", "evaluation")
+
+
+class Verdict(Document):
+    """One sentence, the suspects behind it, and what to do next."""
+
+    sentence: str
+    suspects: list[str] = Field(description="layer and name, the most likely first")
+    next: str | None = Field(description="the command to run next")
+
+
+def suspects(differences: Sequence[Difference], divergence: Divergence) -> list[Difference]:
+    """Differences that can be the cause, the most likely first.
+
+    One that can show at the place where the runs part comes before one that cannot, an intended
+    change before a technical one, a particular one before one that could show anywhere.
+    """
+    return sorted(
+        (difference for difference in differences if difference.counts),
+        key=lambda d: (not _fits(d, divergence.place), d.kind != EXPERIMENT, len(_places(d))),
+    )
+
+
+def verdict(a: Run, b: Run, differences: Sequence[Difference], divergence: Divergence) -> Verdict:
+    """What to believe of two runs."""
+    ranked = suspects(differences, divergence)
+    told = [difference.title for difference in ranked]
+    pair = f"{a.name} {b.name}" if a.name != b.name else f"{a.folder} {b.folder}"
+    same_recipe = a.record["recipe"]["digest"] == b.record["recipe"]["digest"]
+    if a.outcome["digest"] == b.outcome["digest"]:
+        what = told[0] if told else "what differs"
+        sentence = f"the same outcome from another recipe: {what} moved no bit here"
+        if same_recipe:
+            sentence = "the same recipe gave the same outcome"
+        return Verdict(sentence=sentence, suspects=[], next=None)
+    if ranked:
+        fit = "" if _fits(ranked[0], divergence.place) else ", though it should show elsewhere"
+        sentence = (
+            f"most likely {told[0]} ({ranked[0].values}): {ranked[0].reason}; "
+            f"{divergence.words}{fit}"
+        )
+        return Verdict(sentence=sentence, suspects=told, next=f"saigen diff --confirm {pair}")
+    nothing = "nothing that differs in the recipe can change a bit"
+    violated = same_recipe and promises_bits(b.record)
+    if violated:
+        nothing = "VIOLATION: nothing in the recipe differs"
+    elif same_recipe:
+        nothing = "nothing in the recipe differs; its agreement promises a distribution and no bits"
+    sentence = f"{nothing}, and yet {divergence.words}"
+    found = _circumstance(differences, divergence) if violated else None
+    if found is None:
+        return Verdict(sentence=sentence, suspects=[], next=f"saigen diff --deep {pair}")
+    return Verdict(
+        sentence=f"{sentence}; what must not matter and differs: {found.title} ({found.values})",
+        suspects=[found.title],
+        next=f"saigen verify --only {found.claim}",
+    )
+
+
+def _circumstance(differences: Sequence[Difference], divergence: Divergence) -> Difference | None:
+    """Of the circumstances that a claim covers, the one that most likely broke it: first a
+    continuation where the runs part, never one that came later.
+    """
+    step = -1 if divergence.place == "initial weights" else divergence.step
+
+    def came_later(found: Difference) -> bool:
+        steps = [value for value in (found.a, found.b) if isinstance(value, int)]
+        return found.name == CONTINUED and step is not None and step < min(steps)
+
+    able = [d for d in differences if d.claim and not came_later(d)]
+    return min(able, key=lambda d: step not in (d.a, d.b) or d.name != CONTINUED, default=None)
+
+
+def _places(difference: Difference) -> set[Place]:
+    shows = set(difference.shows)
+    return shows | set(_PREPARED) if "prepared" in shows else shows
+
+
+def _fits(difference: Difference, place: Place | None) -> bool:
+    return place is None or place in _places(difference)

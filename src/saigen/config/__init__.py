@@ -1,0 +1,1 @@
+"""Config: from YAML and overrides to one typed, frozen config."""

@@ -1,0 +1,258 @@
+"""Prepared data as training reads it: the variant that belongs to a config, found or made.
+
+A variant is keyed by all that it was made from: the snapshot, the values of `data` and `prepare`
+that a preparation reads, and the source that it imports. `prepared/`, the output of the stage
+`prepare`, is one of them; the others lie in STORE, each made once.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from saigen.arrays import at_work, load_npy
+from saigen.digest import digest_file, digest_tree, digest_value
+from saigen.digest_cache import digest_unless_seen
+from saigen.documents import (
+    DOCUMENT_BYTES,
+    Document,
+    Name,
+    Open,
+    RelativePath,
+    Sha256,
+    conform,
+    parse_json,
+    read_bytes,
+    read_document,
+    regular,
+)
+from saigen.files import MANIFEST, locked, refuse_other_files
+from saigen.project_code import project_errors
+from saigen.config.callables import TARGET, instantiate
+from saigen.config.keys import leaves
+from saigen.source_imports import imported_sources
+from saigen.recipe import Rows, Snapshot
+from saigen.environment.file_reads import noted
+from saigen.config.schema import Config, Prepare
+from saigen.errors import Refusal
+from saigen.data import preparation
+
+FOLDER = Path("prepared")
+STORE = Path(".saigen/prepared")
+SOURCES = Path("prepare_sources.json")  # what the stage `prepare` depends on
+
+Say = Callable[[str], None]
+Kept = Callable[[str], bytes | None]  # the content with a digest
+_FIX = "run `dvc repro --force prepare` or `saigen prepare`"
+
+
+class Origin(Open):
+    """What a variant is made from."""
+
+    code: dict[RelativePath, Sha256]
+
+
+class Manifest(Document):
+    """The document prepared/manifest.json: from which snapshot, how many rows, which files."""
+
+    schema_: Annotated[Literal[2], Field(alias="schema")]
+    snapshot: Snapshot
+    rows: Rows
+    files: dict[RelativePath, Sha256]
+    key: Annotated[Sha256, Field(description="of the variant")]
+    made_from: Origin
+    also_read: Annotated[
+        dict[Name, Sha256], Field(description="other files that the preparation read")
+    ]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        for split in Rows.model_fields:
+            if f"{split}/ids.txt" not in self.files:
+                raise ValueError(f"no {split}/ids.txt among its files")
+        return self
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared folder whose files are what its manifest says."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    def arrays(self, part: str) -> dict[str, np.ndarray]:
+        """The arrays of a split (or of `fitted`), memory-mapped read-only, by name."""
+        names = [Path(name) for name in self.manifest["files"] if name.endswith(".npy")]
+        paths = [self.folder / name for name in names if str(name.parent) == part]
+        with at_work("prepared data cannot be read", str(self.folder / part), _FIX):
+            return {path.stem: load_npy(path, mapped=True) for path in paths}
+
+    def ids(self, split: str) -> list[str]:
+        """The record ids of a split, in row order."""
+        with at_work("prepared data cannot be read", f"{self.folder}/{split}/ids.txt", _FIX):
+            text = (self.folder / split / "ids.txt").read_text(encoding="utf-8")
+            assert "\r" not in text
+        return text.removesuffix("\n").split("\n") if text else []
+
+    @property
+    def sources(self) -> list[str]:
+        """The files of the project's source that the preparation imported."""
+        read = {**self.manifest["made_from"]["code"], **self.manifest["also_read"]}
+        return [name for name in read if name.endswith(".py")]
+
+
+def sources_of(config: Prepare, root: Path) -> dict[str, str]:
+    """The source that a preparation imports, as its text says, by path: digests."""
+    values = leaves(config.model_dump(mode="json"))
+    targets = [str(value) for key, value in values if key.rpartition(".")[2] == TARGET]
+    modules = [target.rpartition(".")[0] for target in targets]
+    return imported_sources(root, [*modules, preparation.__name__])
+
+
+def made_from(config: Config, root: Path) -> dict[str, Any]:
+    """All that a variant is made from, the snapshot checked; its digest is the variant's key."""
+    data, seen = config.data, partial(digest_unless_seen, root=root)
+    return {
+        "snapshot": preparation.check_snapshot(data, root, seen)["sha256"],
+        "data": {name: getattr(data, name) for name in ("name", "snapshot", "provenance")},
+        "prepare": config.prepare.model_dump(mode="json"),
+        "code": sources_of(config.prepare, root),
+    }
+
+
+def make(config: Config, root: Path, out: Path, say: Say) -> Prepared:
+    """Prepare into a folder, in place of what is there."""
+    origin = made_from(config, root)
+    data = config.data
+    with (
+        project_errors(),
+        noted(root, {*origin["code"], data.snapshot, data.provenance}) as also_read,
+    ):
+        steps = instantiate(config.prepare.preparation)
+        files, manifest = preparation.prepare(data, config.prepare, steps, root)
+    manifest |= {"key": digest_value(origin), "made_from": origin, "also_read": also_read}
+    preparation.write_folder(out, files, manifest)
+    say("prepared " + ", ".join(f"{rows} {split}" for split, rows in manifest["rows"].items()))
+    return Prepared(out, manifest)
+
+
+def variant(config: Config, root: Path, say: Say) -> Prepared:
+    """The arrays that belong to a config: `prepared/` if that is it, else one of the store, which
+    is made if it is missing, by one process while the others wait.
+    """
+    origin = made_from(config, root)
+    own = root / STORE / digest_value(origin)
+    for folder in (root / FOLDER, own):
+        if _fits(folder, origin, root):
+            return open_prepared(folder)
+    with _alone(own):
+        return open_prepared(own) if _fits(own, origin, root) else make(config, root, own, say)
+
+
+def variant_of(
+    record: Mapping[str, Any], config: Config, root: Path, kept: Kept, say: Say
+) -> Prepared:
+    """The arrays that a run read, to measure it again: found, put together from what was `kept`
+    beside the runs, or prepared once more. Raises Refusal if none of these gives them.
+    """
+    layer = record["recipe"]["layers"]["data"]
+    found = _with_files(layer["prepared"], root) or _from_kept(layer, root, kept)
+    if found is None:
+        found = variant(config, root, say)
+    if found.manifest["files"] != layer["prepared"]:
+        here, trained = found.manifest["files"], layer["prepared"]
+        names = sorted(trained.keys() | here.keys())
+        raise Refusal(
+            "the data that this run was measured on cannot be had any more, so its metrics would "
+            "not be comparable",
+            where=str(found.folder / MANIFEST),
+            expected=f"the files that the record of {record['run']} names",
+            got="others: " + ", ".join(n for n in names if trained.get(n) != here.get(n)),
+            fix=f"`saigen rerun {record['run']}` makes it again with its own source and data",
+        )
+    return found
+
+
+def open_prepared(folder: Path) -> Prepared:
+    """Open a prepared folder and check every byte of it.
+
+    Raises Refusal if any file differs from its digest, is missing, or is not named.
+    """
+    manifest: dict[str, Any] = read_document(
+        regular(folder, MANIFEST) or folder / MANIFEST,
+        Manifest,
+        name="manifest",
+        expected="what `saigen prepare` writes last",
+        fix=_FIX,
+    )
+    refuse_other_files(
+        folder,
+        manifest["files"],
+        MANIFEST,
+        what="prepared data is not what was prepared",
+        fix=f"remove {folder} and start again: what is missing is prepared anew (the output of "
+        "the stage: `dvc repro --force prepare`)",
+    )
+    return Prepared(folder=folder, manifest=manifest)
+
+
+def _fits(folder: Path, origin: Mapping[str, Any], root: Path) -> bool:
+    """Whether a folder was prepared from this, and what else was read is still the same."""
+    manifest = _manifest(folder)
+    also_read = manifest.get("also_read", {})
+    return manifest.get("made_from") == origin and all(
+        (root / name).is_file() and digest_file(root / name) == digest
+        for name, digest in also_read.items()
+    )
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """What a manifest says; nothing where there is none of this schema."""
+    try:
+        found: dict[str, Any] = parse_json(read_bytes(folder / MANIFEST, DOCUMENT_BYTES))
+        conform(found, Manifest)
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def _with_files(files: Mapping[str, str], root: Path) -> Prepared | None:
+    """The prepared folder that holds these very files, whatever it was made from."""
+    folders = (root / FOLDER, *sorted((root / STORE).glob("[!.]*")))
+    fitting = (folder for folder in folders if _manifest(folder).get("files") == files)
+    return next((open_prepared(folder) for folder in fitting), None)
+
+
+def _from_kept(layer: Mapping[str, Any], root: Path, kept: Kept) -> Prepared | None:
+    """The arrays of a run from what was kept, put into the store; None if one was not."""
+    files: dict[str, bytes] = {}
+    for name, digest in layer["prepared"].items():
+        if (content := kept(digest)) is None:
+            return None
+        files[name] = content
+    own = root / STORE / digest_tree(layer["prepared"])
+    manifest = {
+        "schema": preparation.SCHEMA,
+        "snapshot": layer["snapshot"],
+        "rows": layer["rows"],
+        "files": layer["prepared"],
+        "key": own.name,
+        "made_from": {"code": {}},  # nobody knows any more
+        "also_read": {},
+    }
+    with _alone(own):
+        preparation.write_folder(own, files, manifest)
+    return Prepared(own, manifest)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time make a folder of the store."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.with_name(f".{folder.name}.lock")):
+        yield

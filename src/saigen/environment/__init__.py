@@ -1,0 +1,1 @@
+"""Environment: packages, machine, and the flags that move bits."""

@@ -1,0 +1,70 @@
+"""What the project's own code imports and opens while it runs, beyond what its text says."""
+
+import builtins
+import io
+import os
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from saigen.digest import digest_file
+from saigen.config.allowlist import allowed_modules
+from saigen.source_code import SOURCE
+
+
+@contextmanager
+def noted(root: Path, known: Collection[str]) -> Iterator[dict[str, str]]:
+    """Run the body and note each file of the project that it reads: digest by path from `root`.
+
+    Gives a dict that is full when the body ended. Files that are `known`, that lie in hidden
+    folders or belong to the instrument are left out. The project's modules are imported anew in
+    the body, so that what was imported before it is noted all the same.
+    """
+    found: dict[str, str] = {}
+    opened: set[str] = set()
+    plain = builtins.open
+
+    def watched(file: Any, mode: str = "r", *more: Any, **options: Any) -> Any:
+        if isinstance(file, str | bytes | os.PathLike) and not {"w", "a", "x"} & set(mode):
+            opened.add(os.path.abspath(os.fsdecode(file)))  # noqa: PTH100 - links are not followed
+        return plain(file, mode, *more, **options)
+
+    allowed_modules(Path.cwd())  # which opens a file the first time
+    place = Path(os.path.abspath(root))  # noqa: PTH100 - links are not followed
+    before = _modules(root)
+    for name in before:
+        del sys.modules[name]
+    builtins.open = io.open = watched
+    try:
+        yield found
+    finally:
+        builtins.open = io.open = plain
+        imported = _modules(root)
+        if before:
+            for name in imported:
+                del sys.modules[name]
+            sys.modules.update(before)
+    read = {Path(path) for path in opened if not path.endswith((".py", ".pyc"))}
+    inside = {p.relative_to(place): p for p in read if p.is_relative_to(place)}
+    inside |= {p.relative_to(root.resolve()): p for p in map(_file, imported.values())}
+    for part, path in sorted(inside.items()):
+        if str(part) not in known and not part.parts[0].startswith(".") and path.is_file():
+            found[str(part)] = digest_file(path)
+
+
+def _modules(root: Path) -> dict[str, Any]:
+    """The modules below src/ that are imported, without the instrument's."""
+    source = (root / SOURCE).resolve()
+    return {
+        name: module
+        for name, module in list(sys.modules.items())
+        if name.partition(".")[0] not in ("saigen", "__main__", "__mp_main__")
+        and getattr(module, "__file__", None)
+        and _file(module).is_relative_to(source)
+    }
+
+
+def _file(module: Any) -> Path:
+    return Path(module.__file__).resolve()

@@ -1,1 +1,0 @@
-"""What it means: reads record folders, never the inside of a loop."""

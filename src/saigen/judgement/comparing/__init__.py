@@ -1,1 +1,0 @@
-"""Why do two runs differ: the diff, its verdict, and what proves it."""

@@ -1,1 +1,0 @@
-"""Verify: trainings under perturbations that must not matter, and the line where one did."""

@@ -1,1 +1,0 @@
-"""A run made again elsewhere: source, data, environment, config."""

@@ -1,1 +1,0 @@
-"""Two groups of runs over their seeds: is the difference real, and does it matter?"""

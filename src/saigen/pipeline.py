@@ -1,0 +1,427 @@
+"""The stages of dvc.yaml, one function each: what a person reads after dvc.yaml itself."""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from saigen.arrays import at_work
+from saigen.digest import digest_bytes
+from saigen.files import (
+    MANIFEST,
+    json_bytes,
+    locked,
+    refuse_unless_replaceable,
+    replacing,
+    write_json,
+    write_whole,
+)
+from saigen.project_code import project_errors
+from saigen import source_code as code
+from saigen.environment import machine as environment
+from saigen.environment import lock
+from saigen.config.callables import instantiate
+from saigen.config.compose import Composition, typed
+from saigen.recipe import (
+    LAYERS,
+    of_config,
+    of_data,
+    of_distribution,
+    of_randomness,
+    recipe_entry,
+)
+from saigen.config.schema import Config
+from saigen.runs import metadata as circumstances
+from saigen.runs import store as kept
+from saigen.runs import ledger
+from saigen.runs import model_folder
+from saigen.runs import folders as runs
+from saigen.runs import uncommitted
+from saigen.runs.model_folder import (
+    WEIGHTS,
+    ModelFolder,
+    open_model,
+    refuse_other_model,
+    write_model,
+)
+from saigen.data.predictions import predictions_csv
+from saigen.runs.record import (
+    is_proven_by,
+    json_metrics,
+    new_record,
+    outcome_digest,
+    read_record,
+    write_failure,
+    write_record,
+)
+from saigen.errors import Failure, Refusal, refuse_secrets
+from saigen.data import preparation
+from saigen.environment import torch_flags as settings
+from saigen.interruption import InterruptedAtCheckpoint
+from saigen.data.prepared import (
+    FOLDER,
+    SOURCES,
+    Prepared,
+    make,
+    sources_of,
+    variant,
+    variant_of,
+)
+from saigen.training.processes import Group
+
+if TYPE_CHECKING:
+    import torch
+
+    from saigen.training.evaluation import Evaluation
+
+
+def list_sources(composition: Composition, root: Path) -> None:
+    """Stage `sources`: which source the preparation imports, for `prepare` to depend on."""
+    write_json(root / SOURCES, sources_of(composition.config.prepare, root))
+
+
+def prepare(composition: Composition, root: Path, say: Callable[[str], None]) -> None:
+    """Stage `prepare`: the snapshot becomes prepared/."""
+    lock.hold_to_lock(root, composition.config.agreement.environment_drift)
+    make(composition.config, root, root / FOLDER, say)
+
+
+def train(
+    composition: Composition, root: Path, group: Group, say: Callable[[str], None]
+) -> Path | None:
+    """Stage `train`: arrays become runs/ID/model. Returns the run folder; None where this is
+    not rank 0.
+
+    The same recipe continues where it was interrupted, whatever the number of processes.
+    """
+    from saigen.training import loop
+
+    chosen = composition.config
+    drift = lock.hold_to_lock(root, chosen.agreement.environment_drift)
+    switches = _set_switches(chosen)
+    prepared = variant(chosen, root, say)
+    recipe = capture_recipe(composition, prepared, switches, drift, root)
+    layers = recipe["layers"]
+    group.refuse_unless_same("recipe", {name: layers[name]["digest"] for name in LAYERS})
+    learn = partial(loop.train, chosen, prepared, group=group, recipe=recipe["digest"], say=say)
+    if not group.writes:
+        if not group.share(None):  # rank 0 says whether there is anything left to train
+            with project_errors():
+                learn(folder=None)
+        return None
+    ledger.entries(root / runs.RUNS)  # refused here, and not when all is trained
+    with runs.claim(recipe["digest"], root / runs.RUNS, say) as folder:
+        record = _begin(folder, recipe, composition, root, drift=drift, prepared=prepared, say=say)
+        if record["outcome"]["weights"] and (folder / "model" / MANIFEST).is_file():
+            group.share(True)
+            return folder  # interrupted after training: only the evaluation is missing
+        group.share(False)
+        with _failure_recorded(folder):
+            trained = learn(folder=folder)
+        manifest = write_model(
+            folder / "model",
+            tensors=trained.tensors,
+            config=composition.values,
+            recipe=recipe,
+            fitted=prepared.folder / "fitted",
+        )
+        weights = {
+            "sha256": manifest["files"][WEIGHTS],
+            "initial": trained.initial_weights,
+            "step": trained.best_step,
+        }
+        record["outcome"] |= {"weights": weights, "trace": trained.trace}
+        imported = circumstances.imported(root, prepared.sources)
+        record["circumstances"] |= {"training": trained.circumstances, "imported": imported}
+        write_record(folder, record)
+    return folder
+
+
+def evaluate(
+    folder: Path, root: Path, say: Callable[[str], None]
+) -> tuple[dict[str, Any], ledger.Standing | None]:
+    """Stage `evaluate`: the frozen evaluation split completes the record of a run.
+
+    Returns the record and, when the run was entered just now, what the ledger says of it. A run
+    that is complete already is measured again, and must give what its record says.
+    """
+    record = read_record(folder)
+    if record["complete"]:
+        return _evaluated(folder, root, record, say)
+    with locked(folder / runs.LOCK, wait=bool(record["outcome"]["weights"])) as free:
+        if not free:
+            raise Refusal(
+                "the run is being trained",
+                where=str(folder),
+                expected="a run that is trained",
+                got="another process holds its lock",
+                fix="wait for that process; it evaluates the run when it is trained",
+            )
+        with locked(folder.parent / runs.LOCK):
+            ledger.settle(folder.parent)  # it may be entered, with its record ready beside
+        return _evaluated(folder, root, read_record(folder), say)
+
+
+def refuse_edited(folder: Path, root: Path) -> None:
+    """Raises Refusal if the source was edited between a run's training and its evaluation: the
+    record would name the one and tell the numbers of the other.
+    """
+    record = read_record(folder)
+    if not record["complete"] and (names := _edited(record, root)):
+        raise Refusal(
+            "the source was edited since this run was trained, and its evaluation is missing",
+            where=", ".join(names),
+            expected=f"the source that the record of {folder.name} names",
+            got="another",
+            fix="`saigen train` makes a run of the source as it is now; or bring back the files",
+        )
+
+
+def _edited(record: Mapping[str, Any], root: Path) -> list[str]:
+    imported = record["circumstances"].get("imported", {"files": ()})["files"]
+    return code.edited(root, record["recipe"]["layers"]["code"]["files"], imported)
+
+
+def _evaluated(
+    folder: Path, root: Path, record: dict[str, Any], say: Callable[[str], None]
+) -> tuple[dict[str, Any], ledger.Standing | None]:
+    model = open_model(folder / "model")
+    refuse_other_model(model, record)
+    chosen = typed(model.config, (), str(folder)).config
+    lock.hold_to_lock(root, chosen.agreement.environment_drift)
+    _set_switches(chosen)
+    prepared = variant_of(record, chosen, root, partial(kept.kept, folder.parent), say)
+    from saigen.data.contract import refuse_nonfinite
+
+    readable = at_work(
+        "the run cannot be measured",
+        where=str(folder),
+        fix="`saigen audit` names what was altered",
+    )
+    with readable, _failure_recorded(folder):
+        arrays, ids = prepared.arrays("evaluation"), prepared.ids("evaluation")
+        evaluation, network = _trained(model, chosen, "evaluation", arrays)
+        found, metrics = evaluation.measure(network)
+        if chosen.trainer.nonfinite_metrics == "refuse":
+            refuse_nonfinite(metrics, f"evaluation of {folder.name}")
+        table = predictions_csv(ids, found)
+    outcome = {
+        "metrics": json_metrics(metrics),
+        "predictions": {"sha256": digest_bytes(table), "rows": len(ids)},
+    }
+    if record["complete"]:
+        for part, value in outcome.items():
+            if record["outcome"][part] != value:
+                raise Failure(
+                    "the same weights gave something else than the record says",
+                    where=f"{folder.name}: outcome.{part}",
+                    expected=str(record["outcome"][part]),
+                    got=str(value),
+                    fix=f"`saigen rerun {folder.name}` takes the run's own source; edited since: "
+                    + ", ".join(names)
+                    if (names := _edited(record, root))
+                    else "look for a difference of the machine: `saigen show` lists what was "
+                    "recorded",
+                )
+        return record, None
+    write_whole(folder / "predictions.csv", table)
+    record["outcome"].update(outcome)
+    record["outcome"]["digest"] = outcome_digest(record["outcome"])
+    record["circumstances"]["finished_at"] = circumstances.now()
+    return record, ledger.complete(folder, record)
+
+
+def predict(model: ModelFolder, source: Path, root: Path, say: Callable[[str], None]) -> bytes:
+    """Predictions, as CSV, for the rows of a file in the snapshot's format.
+
+    The preparation that was fitted in training travels inside the model folder, its source does
+    not: which of the files that are used here were edited since is said.
+    """
+    chosen = typed(model.config, (), str(model.path)).config
+    lock.hold_to_lock(root, "warn")  # a model that was brought here has no conf/ to lower it in
+    _set_switches(chosen)
+    if not source.is_file():
+        raise Refusal(
+            "there is nothing to predict from",
+            where=str(source),
+            expected="a file in the snapshot's format",
+            got="no such file",
+            fix=f"name a file such as {chosen.data.snapshot}",
+        )
+    readable = at_work(
+        "the model cannot predict",
+        where=f"{model.path} on {source}",
+        fix="`saigen restore RUN` brings a model back as it was trained",
+    )
+    with readable, project_errors():
+        steps: preparation.Preparation = instantiate(chosen.prepare.preparation)
+        table = steps.read(source)
+        preparation.refuse_ids(table, str(source))
+        arrays = preparation.transformed(steps, table, model.fitted)
+        evaluation, network = _trained(model, chosen, "prediction", arrays)
+        predictions = evaluation.predict(network)
+    trained = model.recipe["layers"]["code"]["files"]
+    if names := code.edited(root, trained, circumstances.imported(root, ())["files"]):
+        say(f"edited since this model was trained, so others may come out: {', '.join(names)}")
+    return predictions_csv(table.ids, predictions)
+
+
+def publish_model(folder: Path, root: Path) -> None:
+    """Copy a run's model to model/, the output of the DVC stage `train`."""
+    refuse_unless_replaceable(root / model_folder.FOLDER)
+    model = open_model(folder / "model")
+    with replacing(root / model_folder.FOLDER) as new:
+        model.copy_into(new)
+
+
+def publish_results(folder: Path, root: Path) -> None:
+    """Copy to results/ what git and DVC keep of a run besides its model: a run folder, which
+    every verb takes for a RUN in any clone. The whole folder changes at once; what else lies in it
+    (of `verify`, about this very recipe) stays.
+    """
+    published, source = root / runs.RESULTS, folder / uncommitted.UNCOMMITTED
+    names = ("record.json", "predictions.csv", "history.csv", "trace.bin")
+    proof = (runs.VERIFICATION, runs.BADGE)
+    stale = () if is_proven_by(read_record(folder), published / runs.VERIFICATION) else proof
+    others = shutil.ignore_patterns(*names, source.name, "metrics.json", *stale)
+    with locked(root / runs.RUNS / runs.LOCK), replacing(published) as new:
+        if published.is_dir():
+            shutil.copytree(published, new, symlinks=True, ignore=others, dirs_exist_ok=True)
+        (new / source.name).mkdir()
+        if source.is_dir():
+            shutil.copytree(source, new / source.name, symlinks=True, dirs_exist_ok=True)
+        for name in names:
+            shutil.copyfile(folder / name, new / name)
+        metrics = json_bytes(read_record(new)["outcome"]["metrics"])
+        (new / "metrics.json").write_bytes(metrics)
+
+
+def run_of_model(root: Path) -> Path:
+    """The run that made model/: the newest one with its recipe and its weights."""
+    made = open_model(root / model_folder.FOLDER).manifest
+    wanted = [made["recipe"], made["files"][WEIGHTS]]
+    for folder, record in runs.readable(root / runs.RUNS)[::-1]:
+        weights = (record["outcome"]["weights"] or {}).get("sha256")
+        if [record["recipe"]["digest"], weights] == wanted:
+            return folder
+    raise Refusal(
+        "the run that made this model is not here",
+        where=f"{runs.RUNS}/",
+        expected=f"a run of recipe {made['recipe'][:12]}",
+        got="no such run",
+        fix="run `dvc repro --force train`: the same recipe gives the same model",
+    )
+
+
+def capture_recipe(
+    composition: Composition,
+    prepared: Prepared,
+    switches: dict[str, Any],
+    drift: lock.Drift,
+    root: Path,
+) -> dict[str, Any]:
+    """All six layers, as they stand before step 0."""
+    from saigen.streams import SCHEME
+
+    chosen = composition.config
+    layers = (
+        of_data(prepared.manifest),
+        of_config(composition.values),
+        code.capture(root),
+        environment.capture(
+            root,
+            switches,
+            chosen.hardware.device,
+            portable=chosen.agreement.name == "portable",
+            replaced=drift.replaced,
+        ),
+        of_randomness(chosen, SCHEME),
+        of_distribution(chosen),
+    )
+    entry = recipe_entry(layers)
+    refuse_secrets(entry["layers"], str, "the recipe")
+    return entry
+
+
+def _begin(
+    folder: Path,
+    recipe: dict[str, Any],
+    composition: Composition,
+    root: Path,
+    *,
+    drift: lock.Drift,
+    prepared: Prepared,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Write the record as it stands before step 0, or take up the one of an interrupted start.
+
+    What the digests of code and data stand for is kept, so that `diff` can name a difference.
+    """
+    surroundings = circumstances.capture(root, composition, drift.lines)
+    if (folder / "record.json").is_file():
+        record = read_record(folder)
+        if failure := record["circumstances"].pop("failure", None):
+            surroundings["after_failure"] = failure
+            say(f"this run failed before ({failure['what']}); the same recipe may fail there again")
+        record["circumstances"]["continued"].append(surroundings)
+    else:
+        inputs, files = recipe["layers"]["data"], recipe["layers"]["code"]["files"]
+        state = uncommitted.keep(root, folder, surroundings["git"], files)
+        if line := uncommitted.left_out_line(state):
+            print(line, file=sys.stderr)
+        record = new_record(folder.name, recipe, surroundings | {"git": state})
+        snapshot = {composition.config.data.snapshot: inputs["snapshot"]["sha256"]}
+        kept.keep(folder.parent, root, files | snapshot)
+        kept.keep(folder.parent, prepared.folder, inputs["prepared"])
+    write_whole(folder / "config.yaml", composition.yaml.encode())
+    write_record(folder, record)
+    return record
+
+
+@contextmanager
+def _failure_recorded(folder: Path) -> Iterator[None]:
+    """Around what makes a run: the record of one that ends badly says how, for it was not merely
+    interrupted.
+    """
+    try:
+        with project_errors():
+            yield
+    except InterruptedAtCheckpoint:
+        raise
+    except Exception as error:
+        what = error.what if isinstance(error, Refusal) else f"{type(error).__name__}: {error}"
+        with suppress(OSError, Refusal):  # a full disk, a folder that is gone
+            write_failure(folder, what, str(error))
+        raise
+
+
+def _set_switches(chosen: Config) -> dict[str, Any]:
+    settings.apply(chosen)
+    switches = settings.read_back()
+    settings.refuse_unless_set(chosen, switches)
+    return switches
+
+
+def _trained(
+    model: ModelFolder, chosen: Config, purpose: str, arrays: dict[str, np.ndarray]
+) -> tuple["Evaluation", "torch.nn.Module"]:
+    """A model folder's network, built as for training, and how it is measured."""
+    import torch
+
+    from saigen.training.build import build_model, build_task
+    from saigen.training.evaluation import Evaluation
+    from saigen.training.model_state import load_exported
+    from saigen.streams import Streams
+
+    streams = Streams(chosen.randomness.streams)
+    weights = model.weights()
+    task = build_task(chosen, streams)
+    network = build_model(chosen, streams)
+    load_exported(network, weights)
+    evaluation = Evaluation(chosen, task, streams, purpose, arrays)
+    return evaluation, network.to(torch.device(chosen.hardware.device))

@@ -1,1 +1,0 @@
-"""What goes in: one file a layer."""

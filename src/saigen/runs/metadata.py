@@ -1,0 +1,60 @@
+"""Circumstances: when, where, how long, from which commit. Recorded, and in no digest."""
+
+import datetime
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from saigen.environment import machine as environment
+from saigen.source_code import SOURCE
+from saigen.config.compose import Composition
+from saigen.config.keys import value_at
+from saigen.config.schema import CIRCUMSTANCES
+from saigen.runs import uncommitted
+
+_DVC = ("DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV")
+
+
+def now() -> str:
+    """UTC, to the microsecond, so that runs sort by their start."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
+
+
+def capture(root: Path, composition: Composition, drift: list[str]) -> dict[str, Any]:
+    """What surrounds the start of a run, read before step 0.
+
+    `drift`: how what is installed differs from the lock, a line each.
+    """
+    return {
+        "started_at": now(),
+        "folder": str(root.resolve()),
+        "arguments": sys.argv[1:],
+        "overrides": list(composition.overrides),
+        "process": os.getpid(),
+        "machine": environment.machine(),
+        "git": uncommitted.state(root),
+        "dvc": {name: os.environ[name] for name in _DVC if name in os.environ},
+        "config": {key: value_at(composition.values, key) for key in CIRCUMSTANCES},
+        "drift": drift,
+        "continued": [],
+    }
+
+
+def imported(root: Path, sources: Iterable[str]) -> dict[str, list[str]]:
+    """What this process imported: files of the source, and the packages of others by name.
+    `sources`: what the preparation imported, maybe in another process.
+
+    `diff` tells by it which differences of the code or of packages a run could have felt.
+    """
+    source = root.resolve()
+    files = set(sources)
+    packages: set[str] = set()
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file and Path(file).is_relative_to(source / SOURCE):
+            files.add(str(Path(file).relative_to(source)))
+        elif name.partition(".")[0] not in sys.stdlib_module_names:
+            packages.add(name.partition(".")[0])
+    return {"files": sorted(files), "packages": sorted(packages - {"__main__", "__mp_main__"})}

@@ -1,0 +1,383 @@
+"""The record of a run: one file that says what went in, what came out, and how it went.
+
+`record.json` is rewritten whole at each stage of a run's life; `complete` becomes true in the
+last of these writes, so its presence means that the run finished. The JSON Schema of this file
+is published as docs/schemas/record-2.json.
+"""
+
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from saigen.digest import digest_tree, digest_value
+from saigen.documents import (
+    DOCUMENT_BYTES,
+    Count,
+    Document,
+    GitCommit,
+    Line,
+    Name,
+    Number,
+    Open,
+    RelativePath,
+    RunId,
+    Sha256,
+    Text,
+    Tree,
+    bounded,
+    conform,
+    parse_json,
+    read_bytes,
+    read_document,
+    reason,
+)
+from saigen.files import write_json
+from saigen.environment.machine import VARIABLES
+from saigen.recipe import Rows, Snapshot
+from saigen.config.schema import CIRCUMSTANCES
+from saigen.errors import Refusal
+from saigen.secret_scan import redact_value
+
+SCHEMA = 2
+NAME = "record.json"
+# JSON has no word for these numbers; `float` reads them all
+Metric = Number | Literal["NaN", "Infinity", "-Infinity"]
+Count64 = Annotated[int, Field(ge=0, lt=2**64)]
+
+
+class LayerEntry(Open):
+    """One layer of the recipe: its digest, and all that entered it."""
+
+    digest: Sha256
+
+
+class DataLayer(LayerEntry):
+    """What was read: the snapshot, and the arrays made of it."""
+
+    snapshot: Snapshot
+    rows: Rows
+    prepared: dict[RelativePath, Sha256] = Field(description="the files below prepared/")
+
+
+class DataValues(Open):
+    """Where the config says that the data is."""
+
+    snapshot: RelativePath
+    provenance: RelativePath
+
+
+class AgreementValues(Open):
+    """What the config says that "the same" is."""
+
+    name: Name
+
+
+class PrepareValues(Open):
+    """How the config says that the data is prepared."""
+
+    preparation: Tree
+
+
+class HardwareValues(Open):
+    """Where the config says that it runs."""
+
+    device: Name
+
+
+class Values(Open):
+    """The config, as far as whoever reads a record relies on its shape."""
+
+    data: DataValues
+    agreement: AgreementValues
+    prepare: PrepareValues
+    task: Tree
+    trainer: Tree
+    randomness: Tree
+    hardware: HardwareValues
+
+
+class ConfigLayer(LayerEntry):
+    """Every value that can move a bit."""
+
+    values: Annotated[Values, BeforeValidator(bounded)]
+
+
+class CodeLayer(LayerEntry):
+    """The source that ran."""
+
+    files: dict[RelativePath, Sha256]
+
+
+class Canary(Document):
+    """What fixed operations gave."""
+
+    digest: Sha256
+    operations: dict[Name, Name]
+
+
+class EnvironmentLayer(LayerEntry):
+    """What lay under the code."""
+
+    python: Annotated[str, Field(pattern=r"^[0-9][0-9A-Za-z.+]{0,31}$")]
+    packages: dict[Name, Name] = Field(description="versions")
+    lock: dict[Name, Sha256]
+    switches: Tree
+    variables: dict[Literal[VARIABLES], Line]  # type: ignore[valid-type]
+    canary: Canary
+
+
+class RandomnessLayer(LayerEntry):
+    """Which numbers were drawn."""
+
+    seeds: dict[Name, Count64]
+
+
+class Layers(Document):
+    """The six layers, in the order in which one looks for a difference."""
+
+    data: DataLayer
+    config: ConfigLayer
+    code: CodeLayer
+    environment: EnvironmentLayer
+    randomness: RandomnessLayer
+    distribution: LayerEntry
+
+
+class Recipe(Document):
+    """Everything that goes into a run."""
+
+    digest: Sha256
+    layers: Layers
+
+
+class Weights(Open):
+    """The weights that were kept."""
+
+    sha256: Sha256
+    initial: Sha256 = Field(description="before step 0")
+    step: Count = Field(description="after which they were kept")
+
+
+class Predictions(Open):
+    """predictions.csv."""
+
+    sha256: Sha256
+    rows: Count
+
+
+class TraceEntry(Open):
+    """trace.bin."""
+
+    sha256: Sha256
+    steps: Count
+
+
+class Outcome(Document):
+    """Everything that comes out. A part is null until its stage has run."""
+
+    digest: Sha256 | None = Field(description="over the four parts; null until all are there")
+    weights: Weights | None = Field(description="sha256 of each tensor file, initial, final")
+    metrics: dict[Name, Metric] | None = Field(description="on the frozen evaluation split")
+    predictions: Predictions | None = Field(description="sha256 and rows of predictions.csv")
+    trace: TraceEntry | None = Field(description="sha256 and steps of the trace")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.digest is not None and None in dict(self).values():
+            raise ValueError("it has a digest, and a part is missing")
+        return self
+
+
+class GitState(Open):
+    """Where the source stood in git's history."""
+
+    commit: GitCommit | None
+    branch: Name | Literal[""] | None
+    changed: dict[RelativePath, Sha256 | Literal[""]] = Field(description="empty: it is gone")
+    untracked: dict[RelativePath, Sha256]
+    links: dict[RelativePath, Text] = Field(description="where each leads")
+    left_out: dict[Name, Text] = Field(description="what was not kept, and why")
+    patch_sha256: Sha256 | None = None
+
+
+class Training(Open):
+    """How the training went."""
+
+    steps: Count
+    processes: Count
+
+
+class Imported(Document):
+    """What the process imported."""
+
+    files: list[Name]
+    packages: list[Name]
+
+
+class Machine(Open):
+    """Where it ran."""
+
+    cpu_model: Text
+
+
+class Ending(Document):
+    """How a run that is not complete ended."""
+
+    what: Text
+    why: Text
+
+
+class Circumstances(Open):
+    """When, where, how long: in no digest."""
+
+    started_at: Name
+    overrides: list[Text]
+    machine: Machine
+    git: GitState
+    config: dict[Literal[CIRCUMSTANCES], Any]  # type: ignore[valid-type]
+    continued: list[Tree]
+    training: Training | None = None
+    imported: Imported | None = None
+    failure: Ending | None = Field(default=None, description="of a run that ended badly")
+
+
+class ClaimEntry(Open):
+    """How one claim stood its trial."""
+
+    result: Literal["held", "broken", "not tried", "fact"]
+    steps: Count | None = Field(description="of the trainings; null: all")
+
+
+class Record(Document):
+    """Recipe, outcome, circumstances and claims of one run."""
+
+    schema_: Literal[2] = Field(alias="schema")
+    run: RunId = Field(description="the run's id: the head of its recipe digest, and a number")
+    complete: bool = Field(description="true only after everything else was written")
+    recipe: Recipe
+    outcome: Outcome
+    files: dict[RelativePath, Sha256] = Field(
+        description="sha256 of every other file of the run folder"
+    )
+    circumstances: Circumstances
+    claims: dict[Name, ClaimEntry] = Field(
+        description="what was proven for this recipe, with evidence"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.complete and self.outcome.digest is None:
+            raise ValueError("it is complete, and has no outcome")
+        return self
+
+
+def new_record(run: str, recipe: dict[str, Any], circumstances: dict[str, Any]) -> dict[str, Any]:
+    """A record as it stands before step 0."""
+    return {
+        "schema": SCHEMA,
+        "run": run,
+        "complete": False,
+        "recipe": recipe,
+        "outcome": dict.fromkeys(Outcome.model_fields),
+        "files": {},
+        "circumstances": circumstances,
+        "claims": {},
+    }
+
+
+def json_metrics(metrics: Mapping[str, float]) -> dict[str, Metric]:
+    """Metrics as a record holds them: what is not finite by its name."""
+
+    def name(value: float) -> Metric:
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+    return {key: v if math.isfinite(v) else name(v) for key, v in metrics.items()}
+
+
+def write_failure(folder: Path, what: str, why: str) -> None:
+    """Say in the record of a run that is not complete what ended it."""
+    record = read_record(folder)
+    if not record["complete"]:
+        record["circumstances"]["failure"] = {"what": what[:1000], "why": why[:20_000]}
+        write_record(folder, record)
+
+
+def outcome_digest(outcome: dict[str, Any]) -> str | None:
+    """One digest over weights, metrics, predictions and trace; None while one is missing."""
+    parts = {name: value for name, value in outcome.items() if name != "digest"}
+    if None in parts.values():
+        return None
+    return digest_tree({name: digest_value(value) for name, value in parts.items()})
+
+
+def is_proven_by(record: dict[str, Any], verification: Path) -> bool:
+    """Whether a file that `verify` wrote is about the recipe of a record."""
+    try:
+        told = parse_json(read_bytes(verification, DOCUMENT_BYTES))
+        return repeats(record["recipe"]["layers"], told["layers"], told["config"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def repeats(
+    layers: Mapping[str, Any], digests: Mapping[str, str], config: Mapping[str, Any]
+) -> bool:
+    """Whether layers are those of a recipe with these digests and config; only the length may
+    differ.
+    """
+
+    def timeless(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {**values, "trainer": {**values["trainer"], "max_steps": None}}
+
+    same = all(layers[n]["digest"] == digest for n, digest in digests.items() if n != "config")
+    return same and timeless(layers["config"]["values"]) == timeless(config)
+
+
+def promises_bits(record: dict[str, Any]) -> bool:
+    """Whether the agreement of a run promises bits; `statistical` promises a distribution."""
+    values = record["recipe"]["layers"]["config"]["values"]
+    return bool(values["agreement"]["name"] != "statistical")
+
+
+def refuse_unwritable(record: dict[str, Any]) -> None:
+    """Raise Refusal on a record that nobody could read again."""
+    try:
+        conform(record, Record)
+    except ValidationError as error:
+        raise Refusal(
+            "the record of the run cannot be written",
+            where=str(record["run"]),
+            expected=f"a record of schema {SCHEMA}",
+            got=reason(error),
+            fix="mend what is named: a file of src/ with a plain name, a metric with a short one",
+        ) from error
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Check a record against its schema and write it, whole or not at all.
+
+    No secret gets into its circumstances; one line says what was left out.
+    """
+    record["circumstances"], found = redact_value(record["circumstances"])
+    if found:
+        print(
+            f"note: left out of the record of {record['run']}: {', '.join(found)}", file=sys.stderr
+        )
+    refuse_unwritable(record)
+    write_json(folder / NAME, record)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a record, given the file or its run folder. Raises Refusal if it is not one."""
+    record: dict[str, Any] = read_document(
+        path / NAME if path.is_dir() else path,
+        Record,
+        name="record",
+        expected=f"a record of schema {SCHEMA}",
+        fix="take the run's record from the remote, or make the run again",
+    )
+    return record
