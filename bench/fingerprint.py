@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from saigen.environment.optimizer_step import bare_step
 from saigen.training.fingerprint import Fingerprint
 from saigen.training.flat import FlatModel
-from saigen.environment.optimizer_step import bare_step
 
 ROUNDS = 21
 # widths, batch, steps a round

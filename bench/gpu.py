@@ -22,9 +22,9 @@ from torch.nn.functional import cross_entropy
 
 from saigen.config.compose import compose
 from saigen.environment import torch_flags as settings
+from saigen.environment.optimizer_step import bare_step
 from saigen.training.clipping import Clipping
 from saigen.training.flat import FlatModel
-from saigen.environment.optimizer_step import bare_step
 from saigen.training.sums import Sums
 from saigen.training.trace import Trace
 
@@ -32,9 +32,12 @@ LEAST_ROUNDS = 7
 WIDTH, BLOCKS, HEADS, TOKENS, BATCH, PLACES = 768, 12, 12, 16_384, 64, 512
 LONGEST = 1.0  # gradient
 SWITCHES = {
-    "statistical": ("agreement=statistical",),
-    "exact": ("agreement=exact",),
-    "exact, TF32": ("agreement.allow_tf32=true", "agreement.float32_matmul_precision=high"),
+    "statistical": ("reproducibility=statistical",),
+    "exact": ("reproducibility=exact",),
+    "exact, TF32": (
+        "reproducibility.allow_tf32=true",
+        "reproducibility.float32_matmul_precision=high",
+    ),
 }
 
 
@@ -113,7 +116,7 @@ def seconds(step: Callable[[], None], steps: int) -> float:
 
 
 def measure(precision: torch.dtype, rounds: int, steps: int, folder: Path) -> None:
-    """Print a line for each loop and agreement; the first is what the others are compared with."""
+    """Print a line for each loop and setting; the first is what the others are compared with."""
     tokens = torch.randint(TOKENS, (BATCH, PLACES + 1), device="cuda")
     loops = {"bare PyTorch": bare(precision, tokens), "saigen": saigen(precision, tokens, folder)}
     agreements = {a: compose((*chosen, "hardware=cuda")).config for a, chosen in SWITCHES.items()}
@@ -123,16 +126,16 @@ def measure(precision: torch.dtype, rounds: int, steps: int, folder: Path) -> No
     order = list(times)
     for turn in range(rounds + 1):  # the first warms up
         shift = turn % len(order)
-        for loop, agreement in order[shift:] + order[:shift]:
-            settings.apply(agreements[agreement])
+        for loop, reproducibility in order[shift:] + order[:shift]:
+            settings.apply(agreements[reproducibility])
             seconds(loops[loop], 2)
-            times[loop, agreement].append(seconds(loops[loop], steps))
+            times[loop, reproducibility].append(seconds(loops[loop], steps))
     print(f"{precision}; median of {rounds} rounds (least .. most)")
     base = times[order[0]][1:]
-    for (loop, agreement), found in times.items():
+    for (loop, reproducibility), found in times.items():
         took = [1e3 * t for t in found[1:]]
         ratios = [a / b for a, b in zip(found[1:], base, strict=True)]
-        print(f"  {loop:13} {agreement:12} {statistics.median(took):7.2f} ms a step", end="")
+        print(f"  {loop:13} {reproducibility:12} {statistics.median(took):7.2f} ms a step", end="")
         print(f"   x {statistics.median(ratios):.3f} ({min(ratios):.3f} .. {max(ratios):.3f})")
 
 

@@ -21,12 +21,12 @@ from torch.utils.data import DataLoader
 
 from saigen.config.callables import function, instantiate
 from saigen.config.schema import Config
+from saigen.data.prepared import Prepared
+from saigen.streams import Streams
 from saigen.training.build import build_model, build_task
 from saigen.training.evaluation import Evaluation
 from saigen.training.loop import train
-from saigen.data.prepared import Prepared
 from saigen.training.processes import Group
-from saigen.streams import Streams
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 LOOK_STEPS = 10
@@ -137,11 +137,11 @@ class Rows(torch.utils.data.Dataset[Pair]):
 
 
 def direct(work: Work) -> Direct:
-    return Direct(*work.place(work.rows()), work.config.trainer.batch_examples)
+    return Direct(*work.place(work.rows()), work.config.trainer.batch_size)
 
 
 def loader(work: Work) -> "DataLoader[Pair]":
-    size = work.config.trainer.batch_examples
+    size = work.config.trainer.batch_size
     whole: Any = Rows(*work.rows())
     return DataLoader(
         whole, batch_size=size, shuffle=True, drop_last=True, collate_fn=lambda pair: pair
@@ -188,7 +188,7 @@ def plain(work: Work) -> Time:
     model = work.model()
     optimizer, rate = work.optimizer(model), work.rates()
     batches, parameters = direct(work), list(model.parameters())
-    longest, steps, mean_loss = work.config.trainer.clip_gradient_norm, work.steps, work.mean_loss
+    longest, steps, mean_loss = work.config.trainer.max_grad_norm, work.steps, work.mean_loss
     looked, step = [], 0
     watch = Watch()
     while step < steps:
@@ -219,7 +219,7 @@ def accelerate(work: Work, batches: Callable[[Work], Any]) -> Time:
 
 
 def _accelerated(work: Work, accelerator: Any, model: Any, optimizer: Any, batches: Any) -> Time:
-    longest, steps, rate = work.config.trainer.clip_gradient_norm, work.steps, work.rates()
+    longest, steps, rate = work.config.trainer.max_grad_norm, work.steps, work.rates()
     parameters, looked, step = list(model.parameters()), [], 0
     watch = Watch()
     while step < steps:
@@ -272,7 +272,7 @@ def lightning(work: Work, batches: Callable[[Work], Any]) -> Time:
         accelerator=work.device,
         devices=1,
         max_steps=work.steps,
-        gradient_clip_val=work.config.trainer.clip_gradient_norm,
+        gradient_clip_val=work.config.trainer.max_grad_norm,
         barebones=True,
     )
     trainer.fit(Module(), batches(work))

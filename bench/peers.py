@@ -110,8 +110,8 @@ def measure(case: Case, rounds: int, device: str) -> None:
     names = list(contenders)
     with tempfile.TemporaryDirectory(dir=private()) as folder:
         works = {
-            agreement: work_of(case, Path(folder, agreement), device, agreement)
-            for agreement in ("exact", "statistical")
+            reproducibility: work_of(case, Path(folder, reproducibility), device, reproducibility)
+            for reproducibility in ("exact", "statistical")
         }
 
         def run(name: str) -> loops.Time:
@@ -140,7 +140,7 @@ def measure(case: Case, rounds: int, device: str) -> None:
 
 
 def work_of(
-    case: Case, folder: Path, device: str = "cpu", agreement: str = "exact"
+    case: Case, folder: Path, device: str = "cpu", reproducibility: str = "exact"
 ) -> "loops.Work":  # noqa: F821
     """Compose a case and prepare its data, away from the project's own prepared/."""
     import loops
@@ -152,7 +152,7 @@ def work_of(
     from saigen.data.prepared import make
 
     folder.mkdir(exist_ok=True)
-    chosen = (f"hardware.device={device}", f"agreement={agreement}")
+    chosen = (f"hardware.device={device}", f"reproducibility={reproducibility}")
     config = compose((*case.overrides, *COMMON, *chosen)).config
     prepared = make(config, ROOT, folder / "prepared", lambda _: None)
 

@@ -25,7 +25,7 @@ SPLIT = (TEXT, "trainer.microbatches=2")
 SPEED = tuple(
     Case(
         f"transformer of 102,285 weights, batch {batch:,} in 2 microbatches",
-        (*SPLIT, f"trainer.batch_examples={batch}", f"trainer.max_steps={steps}"),
+        (*SPLIT, f"trainer.batch_size={batch}", f"trainer.max_steps={steps}"),
     )
     for batch, steps in ((1024, 25), (256, 100))
 )
@@ -137,14 +137,14 @@ def bare_peaks(work: Any) -> list[int]:
     trainer = work.config.trainer
     model = work.model()
     optimizer, (inputs, targets) = work.optimizer(model), work.rows()
-    size = trainer.batch_examples // trainer.microbatches
+    size = trainer.batch_size // trainer.microbatches
     for _ in range(work.steps):
         optimizer.zero_grad(set_to_none=True)
-        for start in range(0, trainer.batch_examples, size):
+        for start in range(0, trainer.batch_size, size):
             part = slice(start, start + size)
             loss = work.mean_loss(model, inputs[part], targets[part]) / trainer.microbatches
             loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), trainer.clip_gradient_norm)
+        nn.utils.clip_grad_norm_(model.parameters(), trainer.max_grad_norm)
         optimizer.step()
     loop = high_water()
     work.validate(model)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import torch
 
-from saigen.training.leaks import GlobalsWatch
 from saigen.streams import Streams
+from saigen.training.leaks import GlobalsWatch
 
 ROUNDS = 9
 

@@ -78,7 +78,7 @@ def row(work: Any, folder: Path) -> Any:
     trace = Trace(
         folder, flat, sums, state, flush_steps=flush, resumed_at=0, expected={}, in_depth=False
     )
-    samples = np.arange(work.config.trainer.batch_examples)
+    samples = np.arange(work.config.trainer.batch_size)
 
     def add() -> float:
         start = time.process_time()

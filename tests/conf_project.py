@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from saigen.config.signatures import CACHE
 from saigen.config.compose import Composition, compose
+from saigen.config.signatures import CACHE
 from saigen.errors import Refusal
 
 ROOT = Path(__file__).parent.parent

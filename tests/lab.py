@@ -17,11 +17,11 @@ from saigen.training.trace_file import HEADER_BYTES, ROW
 
 STEPS = 40
 SHORT = (
-    "trainer.batch_examples=16",
+    "trainer.batch_size=16",
     "trainer.microbatches=8",
     f"trainer.max_steps={STEPS}",
     "trainer.validate_every_epochs=1",
-    "trainer.evaluation_batch_examples=128",
+    "trainer.eval_batch_size=128",
     "tracking.checkpoint_every_steps=5",
     "tracking.trace_flush_steps=4",
 )

@@ -15,12 +15,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from saigen.digest import digest_bytes
+from saigen.streams import Streams
 from saigen.training.clipping import Clipping
 from saigen.training.flat import FlatModel
 from saigen.training.model_state import exported
 from saigen.training.processes import Group
 from saigen.training.reduction import Reduction
-from saigen.streams import Streams
 
 STREAMS = Streams({"init": 0, "data": 1, "dropout": 2})
 STEPS = 4

@@ -11,8 +11,8 @@ import pytest
 from conf_project import ROOT, Conf
 
 from saigen.config.callables import function, instantiate
-from saigen.config.signatures import CACHE
 from saigen.config.schema import Call
+from saigen.config.signatures import CACHE
 from saigen.errors import Refusal
 
 TASK = """
@@ -231,10 +231,10 @@ def test_composing_needs_no_torch_once_the_signatures_are_known() -> None:
 def test_a_config_of_an_older_template_is_told_the_value_that_keeps_what_was() -> None:
     from pydantic import ValidationError
 
-    from saigen.digest import canonical_json
     from saigen.config.compose import compose
     from saigen.config.messages import refusal_of
     from saigen.config.schema import Config
+    from saigen.digest import canonical_json
 
     values = compose((), ROOT / "conf").values
     del values["trainer"]["parameter_layout"]

@@ -118,12 +118,12 @@ def test_the_diff_says_which_operations_moved_and_that_the_config_is_the_cause(p
     from saigen.analysis.run import open_run
 
     prepared_project.saigen("train", "debug=two_steps")
-    prepared_project.saigen("train", "debug=two_steps", "agreement.instruction_set=default")
+    prepared_project.saigen("train", "debug=two_steps", "reproducibility.instruction_set=default")
     runs = [open_run(name, prepared_project.root) for name in ("last~1", "last")]
     found = diff(*runs)
     canary = [d for d in found.differences if d.layer == "environment" and d.name == "canary"]
     (said,) = canary
     assert "softmax" in said.details[0]
     assert "instruction set without AVX instead of" in said.details[0]
-    assert said.follows == "config agreement.instruction_set"
+    assert said.follows == "config reproducibility.instruction_set"
     assert not said.counts

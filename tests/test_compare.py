@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from conftest import ROOT, Project
 
-from saigen.analysis.run import open_run
-from saigen.analysis.schemas import schema
 from saigen.analysis.advice import advice
 from saigen.analysis.compare import compare
+from saigen.analysis.compare_text import weighed_text
 from saigen.analysis.interval import (
     Spread,
     answer,
@@ -21,7 +20,8 @@ from saigen.analysis.interval import (
     of_seeds,
     student_t,
 )
-from saigen.analysis.compare_text import weighed_text
+from saigen.analysis.run import open_run
+from saigen.analysis.schemas import schema
 from saigen.config.schema import Comparison
 from saigen.data.predictions import predictions_csv, read_predictions
 from saigen.errors import Refusal
@@ -30,7 +30,7 @@ TERMS = Comparison(
     metric="accuracy", mode="max", margin=0.02, seeds=5, confidence=0.95,
     interval_covers="seeds_and_examples",
 )  # fmt: skip
-SHORT = ("trainer.max_steps=60", "comparison.seeds=3", "trainer.batch_examples=16")
+SHORT = ("trainer.max_steps=60", "comparison.seeds=3", "trainer.batch_size=16")
 SLOW = "optimizer.lr=0.0001"
 
 
@@ -194,7 +194,7 @@ def edit(copied, change, lr: float | None = None) -> None:
 
 
 def terms(**changed):
-    return lambda record: record["circumstances"]["config"]["comparison"].update(changed)
+    return lambda record: record["metadata"]["config"]["comparison"].update(changed)
 
 
 def test_a_difference_that_is_real_is_called_so_in_both_directions(made, monkeypatch):
@@ -350,7 +350,7 @@ def test_too_few_seeds_are_refused_with_the_command_that_makes_the_others(copied
     edit(copied, terms(seeds=5))
     told = refused(copied)
     assert "refused: group A is too small to tell luck from a difference" in told
-    assert "expected: 5 seeds, as circumstances.config.comparison.seeds of the records says" in told
+    assert "expected: 5 seeds, as metadata.config.comparison.seeds of the records says" in told
     layout = "hardware.processes=1 hardware.loader_workers=0 hardware.process_timeout_seconds=300"
     overrides = f"{' '.join(SHORT)} {layout}"
     assert told.endswith(f"fix:      saigen train --multirun {overrides} randomness.seed=3,4")
@@ -365,7 +365,7 @@ def test_a_margin_that_was_changed_between_the_runs_is_refused(copied):
 
 
 def test_runs_from_before_there_were_terms_are_refused(copied):
-    edit(copied, lambda record: record["circumstances"]["config"].pop("comparison"), lr=0.003)
+    edit(copied, lambda record: record["metadata"]["config"].pop("comparison"), lr=0.003)
     assert "got:      nothing: the run is older than the key" in refused(copied)
 
 

@@ -8,7 +8,16 @@ from processor import needs
 from saigen.config.compose import compose
 
 ROOT = Path(__file__).parent.parent
-GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "agreement", "experiment", "debug")
+GROUPS = (
+    "data",
+    "model",
+    "optimizer",
+    "scheduler",
+    "trainer",
+    "reproducibility",
+    "experiment",
+    "debug",
+)
 TEXT = "experiment=transformer_text"
 WITHIN_TEXT = {"data=sums", "model=transformer"}  # alone they do not fit the digits
 SHIPPED = sorted(
@@ -19,7 +28,7 @@ SHIPPED = sorted(
     }
     - WITHIN_TEXT
 )
-NEEDS = {"agreement=portable": needs("avx2")}
+NEEDS = {"reproducibility=portable": needs("avx2")}
 
 
 @pytest.mark.parametrize("choice", [pytest.param(c, marks=NEEDS.get(c, ())) for c in SHIPPED])

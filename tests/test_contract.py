@@ -13,9 +13,9 @@ import pytest
 import torch
 from conftest import copy_project
 
-from saigen.errors import Failure, Refusal
 from saigen.data.contract import check_loss, metrics_of, refuse_columns, rows_of
 from saigen.data.loader import fetch
+from saigen.errors import Failure, Refusal
 from saigen.training.sums import Sums
 
 
@@ -388,7 +388,7 @@ def wild(step, total_steps, *, warmup_steps, final_fraction):
 def torn(step, total_steps, *, warmup_steps, final_fraction):
     return 1 / (total_steps - 1 - step)
 '''
-SHORT = ("trainer.max_epochs=2", "trainer.batch_examples=256")
+SHORT = ("trainer.max_epochs=2", "trainer.batch_size=256")
 
 
 @pytest.fixture(scope="module")
@@ -484,7 +484,7 @@ def test_a_loss_that_seems_to_be_a_mean_is_said(odd):
     said = odd.saigen("train", *SHORT, "task._target_=project.odd.Mean")
     assert "warning: the loss seems to be a mean" in said
     assert f"src/project/odd.py:{mean} (Mean.loss)" in said
-    assert "seems to be a mean" in newest(odd)["circumstances"]["training"]["warnings"][0]
+    assert "seems to be a mean" in newest(odd)["metadata"]["training"]["warnings"][0]
 
 
 def test_steps_in_which_no_term_counts_train_and_are_said(odd):
@@ -501,13 +501,13 @@ def test_a_failed_run_says_what_ended_it_and_goes_on_as_the_same_run(odd):
     text = odd.refused("train", *SHORT, late, code=1)
     assert "failed: loss is NaN at step 0" in text
     record = newest(odd)
-    assert record["circumstances"]["failure"]["what"] == "loss is NaN at step 0"
+    assert record["metadata"]["failure"]["what"] == "loss is NaN at step 0"
     row = json.loads(odd.saigen("runs", "--json"))["runs"][-1]
     assert (row["state"], row["failure"]) == ("failed", "loss is NaN at step 0")
     done = odd.run(sys.executable, "-m", "saigen", "train", *SHORT, late)
     assert "this run failed before (loss is NaN at step 0)" in done.stdout
     assert newest(odd)["run"] == record["run"]
-    assert newest(odd)["circumstances"]["continued"][0]["after_failure"]["what"] in done.stdout
+    assert newest(odd)["metadata"]["continued"][0]["after_failure"]["what"] in done.stdout
 
 
 def test_what_cannot_be_built_is_refused_with_the_librarys_own_word(odd):

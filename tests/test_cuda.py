@@ -57,7 +57,7 @@ def test_workers_and_kills_leave_no_mark(request, expected, model, workers, kill
         lab.interrupt(overrides, after=8, rank=0, workers=workers)
     record = lab.train(overrides, workers=workers)
     assert record["outcome"]["digest"] == digest
-    assert len(record["circumstances"]["continued"]) == killed
+    assert len(record["metadata"]["continued"]) == killed
 
 
 @pytest.mark.timeout(900)
@@ -67,7 +67,7 @@ def test_processes_that_share_the_device_leave_no_mark(request, expected, model,
     lab = request.getfixturevalue("text_lab" if model == "transformer" else "lab")
     record = lab.train((*CUDA, *MODELS[model]), processes=processes)
     assert record["outcome"]["digest"] == expected(lab, model)
-    assert record["circumstances"]["training"]["processes"] == processes
+    assert record["metadata"]["training"]["processes"] == processes
 
 
 @pytest.mark.parametrize("microbatches", [1, 2, 4])
@@ -78,7 +78,7 @@ def test_each_number_of_microbatches_gives_its_bits_twice(request, model, microb
     assert twice(lab, overrides) == 1
 
 
-FAST = ("agreement.allow_tf32=true", "agreement.float32_matmul_precision=high")
+FAST = ("reproducibility.allow_tf32=true", "reproducibility.float32_matmul_precision=high")
 
 
 @pytest.mark.parametrize(
@@ -86,14 +86,14 @@ FAST = ("agreement.allow_tf32=true", "agreement.float32_matmul_precision=high")
     [
         FAST,
         ("trainer.precision=bfloat16",),
-        ("trainer.precision=bfloat16", "agreement.allow_reduced_precision_reduction=true"),
+        ("trainer.precision=bfloat16", "reproducibility.allow_reduced_precision_reduction=true"),
         ("trainer.parameter_layout=tensors",),
         ("tracking.trace_depth=tensor",),
         (
-            "agreement=statistical",
-            "agreement.deterministic_algorithms=true",
-            "agreement.cudnn_benchmark=false",
-            "agreement.cudnn_deterministic=true",
+            "reproducibility=statistical",
+            "reproducibility.deterministic_algorithms=true",
+            "reproducibility.cudnn_benchmark=false",
+            "reproducibility.cudnn_deterministic=true",
         ),
     ],
 )
@@ -116,7 +116,7 @@ def test_asked_to_stop_it_saves_and_goes_on_with_the_same_bits(lab, expected, pr
     assert attempt.codes() == [143] * processes, attempt.log()
     record = lab.train(changed, processes=processes)
     assert record["outcome"]["digest"] == digest
-    assert len(record["circumstances"]["continued"]) == 1
+    assert len(record["metadata"]["continued"]) == 1
 
 
 @pytest.mark.timeout(900)

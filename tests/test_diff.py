@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from conftest import ROOT, copy_project
 
-from saigen.digest import digest_bytes
 from saigen.analysis.diff import diff
 from saigen.analysis.diff_text import diff_html, diff_text
 from saigen.analysis.run import Run, open_run
 from saigen.analysis.schemas import DOCUMENTS, schema
+from saigen.digest import digest_bytes
 from saigen.runs.record import read_record
 from saigen.training.trace_file import HEADER_BYTES, ROW, first_difference
 

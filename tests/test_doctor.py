@@ -8,8 +8,8 @@ import jsonschema
 import pytest
 
 from saigen.analysis.doctor import Diagnosis, diagnose, diagnosis_text
-from saigen.analysis.system_info import Here
 from saigen.analysis.schemas import schema
+from saigen.analysis.system_info import Here
 
 SOUND = Here(
     system="Debian GNU/Linux 12 (bookworm), kernel 6.1",

@@ -83,14 +83,14 @@ def test_each_way_to_drift_is_refused_at_the_start_by_name_and_mended_as_said(in
     assert expected in installed.refusal(*TRAIN)
     assert expected in installed.refusal("prepare")
 
-    warned = installed.start(*TRAIN, "agreement.environment_drift=warn")
+    warned = installed.start(*TRAIN, "reproducibility.environment_drift=warn")
     assert warned.returncode == 0, warned.stderr
     assert (
         f"warning: the environment is not the one that is locked, which is recorded: {expected}"
         in (warned.stderr)
     )
     record = json.loads(installed.start("show", "--json").stdout)
-    assert record["circumstances"]["drift"] == [expected]
+    assert record["metadata"]["drift"] == [expected]
     layer = record["recipe"]["layers"]["environment"]
     assert layer["replaced"] == {
         "torch/functional.py": hashlib.sha256(file.read_bytes()).hexdigest()

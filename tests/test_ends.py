@@ -13,8 +13,8 @@ from lab import ENDLESS, SHORT, wait_for
 
 from saigen import exit_codes
 from saigen.analysis.claims import Claim, Verification
-from saigen.runs.folders import find
 from saigen.errors import Refusal
+from saigen.runs.folders import find
 
 LONG = (*SHORT, *ENDLESS)
 
@@ -106,7 +106,7 @@ def test_a_verify_that_is_stopped_leaves_no_training_behind(
 def test_a_batch_that_finds_no_shared_memory_is_refused(prepared_project, room):
     text = f'mount -t tmpfs -o size={room} tmpfs /dev/shm && exec "$@"'
     command = (sys.executable, "-m", "saigen", "train", "hardware.loader_workers=2")
-    command += ("trainer.batch_examples=1200",)
+    command += ("trainer.batch_size=1200",)
     done = prepared_project.run("unshare", "-m", "bash", "-c", text, "bash", *command)
     assert done.returncode == exit_codes.REFUSED, done.stdout + done.stderr
     assert "the loader workers have no shared memory for their batches" in done.stderr
@@ -165,7 +165,7 @@ def runs(tmp_path):
     """Three runs: two of one recipe, the other of one that begins alike."""
     for name, moment in (("28836b0000aa-1", "2"), ("28836b0000aa-2", "3"), ("28836c0000bb-2", "1")):
         (tmp_path / "runs" / name).mkdir(parents=True)
-        text = f'{{"run": "{name}", "circumstances": {{"started_at": "{moment}"}}}}'
+        text = f'{{"run": "{name}", "metadata": {{"started_at": "{moment}"}}}}'
         (tmp_path / "runs" / name / "record.json").write_text(text)
     return tmp_path / "runs"
 

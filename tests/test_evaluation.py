@@ -64,7 +64,7 @@ class Jittered(Digits):
         return read | {"inputs": read["inputs"] + np.float32(np.random.rand())}
 '''
 NAMED = "*, inputs: int, hidden: int, outputs: int, dropout: float"
-SHORT = ("trainer.max_epochs=3", "trainer.batch_examples=512", "tracking.history_every_steps=1")
+SHORT = ("trainer.max_epochs=3", "trainer.batch_size=512", "tracking.history_every_steps=1")
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_what_validation_draws_moves_no_training(odd):
         odd, "Sampling", "trainer.keep_weights=last", "trainer.validate_every_epochs=3"
     )
     assert often["outcome"]["weights"]["sha256"] == seldom["outcome"]["weights"]["sha256"]
-    assert not often["circumstances"]["training"]["draws_outside_streams"]
+    assert not often["metadata"]["training"]["draws_outside_streams"]
 
 
 def rows_of(table, names):
@@ -171,12 +171,12 @@ def test_the_bits_of_a_row_do_not_depend_on_its_neighbours(odd):
 def test_best_and_stop_are_decided_alike_where_each_process_has_statistics_of_its_own(lab):
     """BatchNorm under `statistical`: the validation of one process decides for all."""
     overrides = (
-        "experiment=cnn_augmented", "agreement=statistical", "model.channels=4",
-        "trainer.batch_examples=64", "trainer.microbatches=2", "trainer.max_steps=60",
+        "experiment=cnn_augmented", "reproducibility=statistical", "model.channels=4",
+        "trainer.batch_size=64", "trainer.microbatches=2", "trainer.max_steps=60",
         "trainer.stop_after_validations=2",
     )  # fmt: skip
     record = lab.train(overrides, processes=2)
-    assert record["circumstances"]["training"]["processes"] == 2
+    assert record["metadata"]["training"]["processes"] == 2
     assert record["outcome"]["metrics"]["accuracy"] > 0
 
 
@@ -191,7 +191,7 @@ def test_best_and_stop_are_decided_alike_where_each_process_has_statistics_of_it
 def test_what_moves_predictions_besides_weights_and_row_is_said(odd, model, says):
     said, record = train(odd, model)
     assert f"warning: {says}" in said
-    assert says in record["circumstances"]["training"]["warnings"][0]
+    assert says in record["metadata"]["training"]["warnings"][0]
 
 
 @pytest.mark.parametrize("shipped", ["model=mlp", "experiment=cnn_augmented"])

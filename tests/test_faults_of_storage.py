@@ -106,7 +106,7 @@ def test_a_clock_that_was_set_back_changes_nothing(fresh, expected):
     for path in folder.rglob("*"):
         os.utime(path, (future, future))
     record = json.loads((folder / "record.json").read_text())
-    record["circumstances"]["started_at"] = "2099-01-01T00:00:00.000000+00:00"
+    record["metadata"]["started_at"] = "2099-01-01T00:00:00.000000+00:00"
     (folder / "record.json").write_text(json.dumps(record))
     attempt = fresh.start(LONG)
     assert attempt.codes() == [0], attempt.log()

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from saigen import git_dvc
-from saigen.digest import digest_file
-from saigen.analysis.worktree import lay_out
 from saigen.analysis.run import Run
-from saigen.runs import uncommitted
+from saigen.analysis.worktree import lay_out
+from saigen.digest import digest_file
 from saigen.errors import Refusal
+from saigen.runs import uncommitted
 
 NEW = {
     "src/added.py": b"ADDED = 1\n",
@@ -82,9 +82,9 @@ class Repository:
         assert state["commit"] == self.git("rev-parse", "HEAD")
         layers = {
             "code": {"files": code},
-            "config": {"values": {"reproducibility": {}, "agreement": {}}},
+            "config": {"values": {"reproducibility": {}}},
         }
-        record = {"run": "x", "recipe": {"layers": layers}, "circumstances": {"git": state}}
+        record = {"run": "x", "recipe": {"layers": layers}, "metadata": {"git": state}}
         # from the run's own folder and the repository's objects alone: a clone that has no changes
         run = Run(folder=folder, record=record, root=folder)
         with git_dvc.checked_out(self.root, state["commit"]) as project:

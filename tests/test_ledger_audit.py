@@ -11,16 +11,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from saigen.digest import digest_bytes
+from saigen.errors import Refusal
 from saigen.runs import ledger
 from saigen.runs.audit import audit
 from saigen.runs.listing import listing
 from saigen.runs.record import read_record
 from saigen.runs.summary import runs_table
-from saigen.errors import Refusal
 
 
-def entry(run: str, outcome: str = "b" * 64, agreement: str = "exact") -> dict:
-    layers = {"config": {"values": {"agreement": {"name": agreement}}}}
+def entry(run: str, outcome: str = "b" * 64, reproducibility: str = "exact") -> dict:
+    layers = {"config": {"values": {"reproducibility": {"name": reproducibility}}}}
     recipe = {"digest": "a" * 64, "layers": layers}
     return {"run": run, "recipe": recipe, "outcome": {"digest": outcome}}
 
@@ -69,12 +69,12 @@ def test_another_outcome_of_the_same_recipe_is_a_violation_that_names_the_earlie
 
 
 def test_other_bits_under_an_agreement_that_promises_none_are_no_violation(tmp_path):
-    ledger.append(tmp_path, entry("first-1", agreement="statistical"), "0" * 64, "finished")
-    again = entry("first-2", outcome="c" * 64, agreement="statistical")
+    ledger.append(tmp_path, entry("first-1", reproducibility="statistical"), "0" * 64, "finished")
+    again = entry("first-2", outcome="c" * 64, reproducibility="statistical")
     standing = ledger.append(tmp_path, again, "0" * 64, "finished")
     assert not standing.violated
     assert str(standing) == (
-        "made again, with other bits than first-1, as its agreement allows (2nd time)"
+        "made again, with other bits than first-1, as its reproducibility allows (2nd time)"
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from saigen.environment.installed_files import NAME, Replaced, changed_files
 from saigen.environment.lock import (
     Drift,
     drift,
@@ -21,7 +22,6 @@ from saigen.environment.lock import (
     unimportable,
     version_differences,
 )
-from saigen.environment.installed_files import NAME, Replaced, changed_files
 from saigen.errors import Refusal
 
 ROOT = Path(__file__).parent.parent
@@ -172,7 +172,7 @@ def test_a_project_without_a_lock_is_refused_by_path_and_mend(tmp_path: Path) ->
     assert re.fullmatch(
         r"there is no docker/lock-c[pu][ud]\w*\.txt .*\(make lock\)", refused.value.got
     )
-    assert "agreement.environment_drift=warn" in refused.value.fix
+    assert "reproducibility.environment_drift=warn" in refused.value.fix
 
 
 def test_under_warn_the_differences_are_said_and_given_back(

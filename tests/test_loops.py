@@ -12,10 +12,10 @@ import pytest
 LOOPS = Path(__file__).parent / "loops/loops.py"
 STEPS = 60
 SHORT = (
-    "trainer.batch_examples=24",
+    "trainer.batch_size=24",
     "trainer.microbatches=6",
     f"trainer.max_steps={STEPS}",
-    "trainer.evaluation_batch_examples=128",
+    "trainer.eval_batch_size=128",
     "trainer.keep_weights=last",
     "tracking.checkpoint_every_steps=5",
     "tracking.trace_flush_steps=4",
@@ -90,7 +90,7 @@ def test_it_gives_the_same_bits_killed_and_over_processes(lab_of, case):
             lab.interrupt(overrides, after=random.randint(12, 30), rank=0, processes=processes)
             steps = lab.steps()
         again = lab.train(overrides, processes=processes)
-        assert again["circumstances"]["training"]["steps"] < whole["outcome"]["trace"]["steps"]
+        assert again["metadata"]["training"]["steps"] < whole["outcome"]["trace"]["steps"]
         assert again["outcome"] == whole["outcome"]
 
 

@@ -59,10 +59,10 @@ def test_in_the_forward_pass_the_line_is_named_and_a_replacement(prepared_projec
     said = prepared_project.refused("train", *SHORT)
     assert "refused: the operation put_ has no deterministic kernel" in said
     assert f"where:    {MLP}:{number_of('put_', lines)}" in said
-    assert "expected: the same bits each time (agreement.deterministic_algorithms)" in said
+    assert "expected: the same bits each time (reproducibility.deterministic_algorithms)" in said
     assert "got:      put_" in said
     assert "replace it: index_put_ with accumulate=True" in said
-    assert "or choose agreement=statistical" in said
+    assert "or choose reproducibility=statistical" in said
 
 
 def test_in_the_backward_pass_the_forward_call_is_named(prepared_project):

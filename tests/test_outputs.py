@@ -14,9 +14,9 @@ from conftest import ROOT
 from lab import Attempt
 
 from saigen import files
+from saigen.errors import Refusal
 from saigen.files import end_replacements, locked, refuse_unless_replaceable, replacing
 from saigen.outputs import refuse_output, refuse_owned, write_output
-from saigen.errors import Refusal
 
 TWO_STEPS = ("debug=two_steps",)
 

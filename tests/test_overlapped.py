@@ -1,10 +1,10 @@
-"""The statistical agreement: torch's own all-reduce, whatever order it adds in."""
+"""The statistical reproducibility: torch's own all-reduce, whatever order it adds in."""
 
 import numpy as np
 from lab import SHORT
 from safetensors.numpy import load_file
 
-STATISTICAL = (*SHORT, "agreement=statistical", "trainer.keep_weights=last")
+STATISTICAL = (*SHORT, "reproducibility=statistical", "trainer.keep_weights=last")
 
 
 def weights(lab):

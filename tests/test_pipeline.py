@@ -77,12 +77,12 @@ def test_the_record_says_what_was_read_back_and_where_it_ran(made):
     assert environment["switches"]["intra_op_threads"] == 1
     assert environment["switches"]["instruction_set"] in {"DEFAULT", "AVX2", "AVX512"}
     assert environment["packages"]["torch"].startswith("2.13.0")
-    assert record["circumstances"]["machine"]["container"] == "none"
-    assert record["circumstances"]["folder"] == str(made.root)
+    assert record["metadata"]["machine"]["container"] == "none"
+    assert record["metadata"]["folder"] == str(made.root)
     # no digest may depend on a place or a time
     recipe = json.dumps(record["recipe"])
     assert str(made.root) not in recipe
-    assert record["circumstances"]["machine"]["kernel"] not in recipe
+    assert record["metadata"]["machine"]["kernel"] not in recipe
 
 
 def test_a_changed_learning_rate_trains_and_evaluates_but_does_not_prepare(made):
@@ -114,7 +114,7 @@ def test_only_an_edit_of_what_the_preparation_imports_prepares_anew(made):
 
 def test_two_copies_in_different_circumstances_give_the_same_bits(tmp_path, project_at):
     places = (tmp_path / "a", tmp_path / "quite" / "another" / "and" / "longer" / "place")
-    circumstances = (
+    metadata = (
         {"TZ": "Asia/Tokyo", "LANG": "C", "HOME": "/nowhere", "PYTHONHASHSEED": "7"},
         {
             "TZ": "America/Lima",
@@ -125,7 +125,7 @@ def test_two_copies_in_different_circumstances_give_the_same_bits(tmp_path, proj
     )
     masks, records, projects = (0o022, 0o077), [], [project_at(place) for place in places]
     busy = None
-    for project, env, mask in zip(projects, circumstances, masks, strict=True):
+    for project, env, mask in zip(projects, metadata, masks, strict=True):
         old = os.umask(mask)
         try:
             project.saigen("prepare", env=env)
@@ -143,7 +143,7 @@ def test_two_copies_in_different_circumstances_give_the_same_bits(tmp_path, proj
     assert first["outcome"]["digest"] == second["outcome"]["digest"]
     weights = "model/weights.safetensors"
     assert (first_folder / weights).read_bytes() == (second_folder / weights).read_bytes()
-    assert first["circumstances"]["folder"] != second["circumstances"]["folder"]
+    assert first["metadata"]["folder"] != second["metadata"]["folder"]
 
 
 def test_the_same_recipe_again_is_entered_as_made_again(prepared_project):
@@ -164,17 +164,18 @@ def plant_noise(project) -> None:
 
 def test_other_bits_where_none_were_promised_are_no_violation(prepared_project):
     plant_noise(prepared_project)
-    asked = ("train", "debug=two_steps", "agreement=statistical")
+    asked = ("train", "debug=two_steps", "reproducibility=statistical")
     told = [prepared_project.saigen(*asked) for _ in range(2)]
     (first, _) = sorted(
         path.parent.name for path in prepared_project.root.glob("runs/*/record.json")
     )
-    said = f"made again, with other bits than {first}, as its agreement allows (2nd time)"
+    said = f"made again, with other bits than {first}, as its reproducibility allows (2nd time)"
     assert said in told[1]
     assert "VIOLATION" not in prepared_project.saigen("runs")
     done = prepared_project.run(sys.executable, "-m", "saigen", "diff", "last~1", "last")
-    assert "nothing in the recipe differs; its agreement promises a distribution and no bits" in (
-        done.stdout
+    assert (
+        "nothing in the recipe differs; its reproducibility promises a distribution and no bits"
+        in (done.stdout)
     )
 
 
@@ -219,7 +220,7 @@ def test_a_run_keeps_what_git_does_not_have(prepared_project):
     record = json.loads((folder / "record.json").read_text())
     assert "# not committed" in (folder / "uncommitted/code.patch").read_text()
     assert (folder / "uncommitted/untracked/src/project/new.py").is_file()
-    assert list(record["circumstances"]["git"]["untracked"]) == ["src/project/new.py"]
+    assert list(record["metadata"]["git"]["untracked"]) == ["src/project/new.py"]
     written = [path for path in folder.rglob("*") if path.is_file()]
     assert all(b"secret-of-mine" not in path.read_bytes() for path in written)
 

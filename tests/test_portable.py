@@ -1,4 +1,4 @@
-"""Under the portable agreement the processor's own choices move no bit; what it cannot hold is
+"""Under `reproducibility=portable` the processor's own choices move no bit; what it cannot hold is
 refused by name. Processors of other makers are a matter of the system suite.
 """
 
@@ -20,7 +20,7 @@ def conf(tmp_path):
 
 def test_adamw_that_is_not_fused_is_refused_by_name(conf):
     conf.replace("optimizer/adamw.yaml", "fused: true", "fused: false")
-    refusal = conf.refusal("agreement=portable")
+    refusal = conf.refusal("reproducibility=portable")
     assert "AdamW takes float32 square roots" in refusal.what
     assert "optimizer.fused" in refusal.where
     assert "optimizer.fused=true" in refusal.fix
@@ -28,28 +28,28 @@ def test_adamw_that_is_not_fused_is_refused_by_name(conf):
 
 
 def test_other_instruction_sets_than_the_measured_ones_are_refused(conf):
-    refusal = conf.refusal("agreement=portable", "agreement.mkl_branch=AVX2")
+    refusal = conf.refusal("reproducibility=portable", "reproducibility.mkl_branch=AVX2")
     assert "do not give the same bits on every processor" in refusal.what
-    assert "agreement.mkl_branch" in refusal.where
+    assert "reproducibility.mkl_branch" in refusal.where
     assert refusal.got == "avx2, AVX2, AVX2"
 
 
 def test_a_gpu_is_refused(conf):
-    refusal = conf.refusal("agreement=portable", "hardware=cuda")
+    refusal = conf.refusal("reproducibility=portable", "hardware=cuda")
     assert "hardware.device" in refusal.where
 
 
 def test_fused_adamw_and_sgd_are_taken(conf):
     for optimizer in ("adamw", "sgd"):
-        config = conf.compose("agreement=portable", f"optimizer={optimizer}").config
-        assert config.agreement.name == "portable"
+        config = conf.compose("reproducibility=portable", f"optimizer={optimizer}").config
+        assert config.reproducibility.name == "portable"
 
 
 FIRST_THEN_SET = """
 import os, sys, torch
 from saigen.config.compose import compose
 from saigen.environment import torch_flags as settings
-config = compose(("agreement=portable",)).config
+config = compose(("reproducibility=portable",)).config
 wanted = {n: v for n, v in settings.environment_of(config).items() if v}
 os.environ.update((n, v) for n, v in wanted.items() if n != sys.argv[1])
 torch.ones(64, 64) @ torch.ones(64, 64)
@@ -65,8 +65,8 @@ print("taken")
 @pytest.mark.parametrize(
     ("variable", "where", "got"),
     [
-        ("MKL_CBWR", "agreement.mkl_branch", "'native'"),
-        pytest.param("ONEDNN_MAX_CPU_ISA", "agreement.onednn_instruction_set", "'AVX-512'",
+        ("MKL_CBWR", "reproducibility.mkl_branch", "'native'"),
+        pytest.param("ONEDNN_MAX_CPU_ISA", "reproducibility.onednn_instruction_set", "'AVX-512'",
                      marks=needs("avx512")),  # on another there is nothing to limit
         ("", "", ""),
     ],
@@ -124,7 +124,7 @@ def test_what_the_environment_asks_of_the_libraries_moves_no_bit(prepared_projec
     for model in ("mlp", "cnn"):
         for env in asked:
             prepared_project.saigen(
-                "train", "agreement=portable", f"model={model}", "debug=two_steps", env=env
+                "train", "reproducibility=portable", f"model={model}", "debug=two_steps", env=env
             )
     records = [
         json.loads(path.read_text()) for path in prepared_project.root.glob("runs/*/record.json")

@@ -176,8 +176,8 @@ def test_every_run_after_the_first_published_one_is_made_again(a, b):
     told = second.saigen("rerun", str(run), "--trust")
     assert told.startswith("identical: ")
     newest = json.loads(second.saigen("show", "last", "--json"))
-    overrides = newest["circumstances"]["overrides"]
-    assert overrides == json.loads((run / "record.json").read_text())["circumstances"]["overrides"]
+    overrides = newest["metadata"]["overrides"]
+    assert overrides == json.loads((run / "record.json").read_text())["metadata"]["overrides"]
     assert second.saigen("audit").splitlines()[-1].startswith("intact")
     b.saigen("train", "trainer.max_steps=3")
     done = b.run("python", "-m", "saigen", "diff", "--confirm", "--json", "last~1", "last")

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from saigen.config.compose import compose
-from saigen.training.build import build_model
 from saigen.data.order import Order
 from saigen.streams import Streams
+from saigen.training.build import build_model
 
 
 def composed(*overrides):

@@ -106,18 +106,18 @@ def test_half_a_launcher_trains_nothing(prepared_project):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("agreement", ["exact", "statistical"])
-def test_under_torchrun_the_record_names_two_processes(prepared_project, agreement):
+@pytest.mark.parametrize("reproducibility", ["exact", "statistical"])
+def test_under_torchrun_the_record_names_two_processes(prepared_project, reproducibility):
     project = prepared_project
-    overrides = (*SHORT, f"agreement={agreement}", "trainer.max_steps=3")
+    overrides = (*SHORT, f"reproducibility={reproducibility}", "trainer.max_steps=3")
     launcher = ("python", "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
     done = project.run(*launcher, "-m", "saigen", "train", *overrides)
     assert done.returncode == 0, done.stderr
     record = json.loads(project.saigen("show", "--json"))
     counted = record["recipe"]["layers"]["distribution"]["processes"]
-    assert counted == ("any" if agreement == "exact" else 2)
-    assert record["circumstances"]["config"]["hardware.processes"] == 2
-    assert record["circumstances"]["training"]["processes"] == 2
+    assert counted == ("any" if reproducibility == "exact" else 2)
+    assert record["metadata"]["config"]["hardware.processes"] == 2
+    assert record["metadata"]["training"]["processes"] == 2
     # the same recipe as our own launcher's
     project.saigen("train", *overrides, "hardware.processes=2")
     digests = {run["recipe"] for run in json.loads(project.saigen("runs", "--json"))["runs"]}

@@ -62,15 +62,15 @@ def test_a_flipped_byte_in_the_model_is_refused_by_name(prepared_project):
 
 
 def test_a_batch_larger_than_the_data_is_refused(prepared_project):
-    text = prepared_project.refused("train", "trainer.batch_examples=4096")
+    text = prepared_project.refused("train", "trainer.batch_size=4096")
     assert "a batch is larger than the data" in text
-    assert "trainer.batch_examples" in text
+    assert "trainer.batch_size" in text
     assert "at most 1255" in text
 
 
 def test_nan_in_the_loss_fails_and_leaves_no_complete_record(prepared_project):
     text = prepared_project.refused(
-        "train", "optimizer=sgd", "optimizer.lr=1e30", "trainer.clip_gradient_norm=null", code=1
+        "train", "optimizer=sgd", "optimizer.lr=1e30", "trainer.max_grad_norm=null", code=1
     )
     assert "loss is NaN at step" in text
     assert "lower optimizer.lr" in text

@@ -77,7 +77,7 @@ def test_a_run_whose_data_left_the_remote_is_refused_before_training_by_name(his
     git(third, "add", "-A")
     git(third, "commit", "-qm", "Lose an object")
     record = json.loads((run_of(first) / "record.json").read_text())
-    record["circumstances"]["git"] |= {
+    record["metadata"]["git"] |= {
         "commit": third.run("git", "rev-parse", "HEAD").stdout.strip(),
         "patch_sha256": None,
         "untracked": {},
@@ -96,7 +96,7 @@ def test_a_commit_that_is_not_here_is_refused_by_name(history, tmp_path):
     first, second = history
     shutil.copytree(run_of(first), tmp_path / "run")
     record = json.loads((tmp_path / "run/record.json").read_text())
-    record["circumstances"]["git"]["commit"] = "1" * 40
+    record["metadata"]["git"]["commit"] = "1" * 40
     (tmp_path / "run/record.json").write_text(json.dumps(record))
     told = second.refused("rerun", str(tmp_path / "run"))
     assert f"expected: commit {'1' * 40}" in told

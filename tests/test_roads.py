@@ -59,7 +59,7 @@ class Repository(Project):
         """Resolved config, recipe digest and overrides of what lies in the workspace."""
         record = json.loads((self.root / "results/record.json").read_text())
         config = (self.root / "runs" / record["run"] / "config.yaml").read_text()
-        return config, record["recipe"]["digest"], record["circumstances"]["overrides"]
+        return config, record["recipe"]["digest"], record["metadata"]["overrides"]
 
     def experiment(self, name: str) -> tuple[str, str, list[str]]:
         """The same of an experiment that was run in another folder."""
@@ -67,7 +67,7 @@ class Repository(Project):
         ref = next(ref for ref in refs if ref.endswith(f"/{name}"))
         record = json.loads(self.do("git", "show", f"{ref}:results/record.json"))
         config = self.do("git", "show", f"{ref}:params.yaml")
-        return config, record["recipe"]["digest"], record["circumstances"]["overrides"]
+        return config, record["recipe"]["digest"], record["metadata"]["overrides"]
 
     def runs(self) -> dict[str, tuple[str, str, list[str]]]:
         """The same of every run folder, by its config."""
@@ -75,7 +75,7 @@ class Repository(Project):
         for path in (self.root / "runs").glob("*/record.json"):
             record = json.loads(path.read_text())
             config = (path.parent / "config.yaml").read_text()
-            entry = (config, record["recipe"]["digest"], record["circumstances"]["overrides"])
+            entry = (config, record["recipe"]["digest"], record["metadata"]["overrides"])
             found[config] = entry
         return found
 

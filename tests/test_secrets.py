@@ -10,9 +10,9 @@ import pytest
 from planted import SECRETS, core
 from test_git_settings import Repository
 
+from saigen.errors import Refusal, refuse_secrets
 from saigen.runs import uncommitted
 from saigen.runs.store import FOLDER, keep
-from saigen.errors import Refusal, refuse_secrets
 from saigen.secret_scan import named_like_a_key, redact, redact_value, scan, scan_bytes
 
 ROOT = Path(__file__).parent.parent

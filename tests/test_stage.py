@@ -11,10 +11,10 @@ import pytest
 import yaml
 from conf_project import ROOT
 
-from saigen.config.signatures import CACHE
 from saigen.config.compose import compose
 from saigen.config.keys import leaves
-from saigen.config.schema import CIRCUMSTANCES
+from saigen.config.schema import METADATA
+from saigen.config.signatures import CACHE
 
 DVC = str(Path(sys.executable).parent / "dvc")
 PIPELINE = """
@@ -131,13 +131,13 @@ def test_the_stages_read_every_value_that_can_move_a_bit() -> None:
     unread = [
         key
         for key, _ in leaves(values)
-        if not any(f"{key}.".startswith(f"{name}.") for name in (*named, *CIRCUMSTANCES))
+        if not any(f"{key}.".startswith(f"{name}.") for name in (*named, *METADATA))
     ]
     assert unread == []
     idle = [
         (name, circumstance)
         for name in named
-        for circumstance in CIRCUMSTANCES
+        for circumstance in METADATA
         if f"{circumstance}.".startswith(f"{name}.")
     ]
     assert idle == [], "a circumstance would train again"

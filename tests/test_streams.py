@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from saigen.training.leaks import GlobalsWatch
 from saigen.streams import Streams
+from saigen.training.leaks import GlobalsWatch
 
 STREAMS = Streams({"init": 0, "order": 0, "dropout": 1, "augment": 10**30})
 

@@ -57,7 +57,7 @@ def check(lab_of, expected, model, processes, workers, killed):
             done = lab.steps()
     record = lab.train(overrides, processes=processes, workers=workers)
     assert record["outcome"]["digest"] == digest
-    training = record["circumstances"]["training"]
+    training = record["metadata"]["training"]
     assert training["processes"] == processes
     assert (training["steps"] < STEPS) is killed
 

@@ -9,14 +9,14 @@ from lab import SHORT, Attempt
 from test_ledger_audit import entry
 
 from saigen.digest import digest_bytes
+from saigen.errors import Refusal
 from saigen.files import json_bytes
+from saigen.pipeline import publish_results
 from saigen.runs import ledger
 from saigen.runs.audit import audit
-from saigen.runs.listing import listing
 from saigen.runs.folders import readable
+from saigen.runs.listing import listing
 from saigen.runs.summary import runs_table
-from saigen.errors import Refusal
-from saigen.pipeline import publish_results
 from saigen.training.history import History
 
 TWO_STEPS = ("debug=two_steps",)
@@ -281,7 +281,7 @@ def test_a_record_whose_entering_was_interrupted_is_put_in_place_by_the_audit(ru
     """A process was killed when the ledger had its line and the record did not yet stand there."""
     folder, record = readable(runs)[-1]
     before = (folder / "record.json").read_bytes()
-    record["circumstances"]["finished_at"] = record["circumstances"]["started_at"]
+    record["metadata"]["finished_at"] = record["metadata"]["started_at"]
     content = json_bytes(record)
     ready = folder / ".record.entered"
     ready.write_bytes(content)

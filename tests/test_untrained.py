@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from saigen.project_code import place_of
 from saigen.errors import Refusal
+from saigen.project_code import place_of
 from saigen.training.hidden_state import hidden_state
 from saigen.training.untrained import Untrained
 

@@ -96,7 +96,7 @@ def test_what_is_imported_or_read_unseen_is_recorded_and_asked_for(place):
     (root / "data/factor.txt").write_text("4")
     third = place.train(SHORT)
     assert len({arrays(r)["fitted/mean.npy"] for r in (first, second, third)}) == 3
-    assert "src/project/half.py" in third["circumstances"]["imported"]["files"]
+    assert "src/project/half.py" in third["metadata"]["imported"]["files"]
 
 
 def test_several_processes_and_two_starts_at_once_prepare_a_variant_once(place):

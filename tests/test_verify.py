@@ -6,8 +6,8 @@ import sys
 import jsonschema
 import pytest
 
-from saigen.analysis.verify import _reason
 from saigen.analysis.schemas import schema
+from saigen.analysis.verify import _reason
 
 
 def verify(project, *arguments: str, code: int = 0) -> dict:

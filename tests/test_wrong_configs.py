@@ -56,7 +56,7 @@ WRONG = (
     line("a dead key on the command line", "+task.margin=2", "task.margin", "command line: +task.margin=2", "delete task.margin"),
     line("a key below a value", "+optimizer.lr.decay=1", "optimizer.lr", "command line: +optimizer.lr.decay=1", "give optimizer.lr"),
     # missing
-    edit("a missing key", TRAINER, "batch_examples: 32 ", "# ", "trainer.batch_examples", "conf/trainer/default.yaml", "add `batch_examples: VALUE`: examples behind one update"),
+    edit("a missing key", TRAINER, "batch_size: 32 ", "# ", "trainer.batch_size", "conf/trainer/default.yaml", "add `batch_size: VALUE`: examples behind one update"),
     edit("a missing stream", "randomness/streams.yaml", "order: ", "# order: ", "randomness.streams.order", "conf/randomness/streams.yaml", "randomness.streams.order"),
     edit("a missing argument of our own", MLP, "hidden: 128", "# hidden", "model.hidden", "conf/model/mlp.yaml", "add under model:\n    hidden: ...", got="hidden (no default)"),
     edit("a missing group", "config.yaml", "- tracking: files", "# files", "tracking", "conf/config.yaml", "pick an option of tracking"),
@@ -78,7 +78,7 @@ WRONG = (
     line("one beta of two", "optimizer.betas=[0.9]", "optimizer.betas", "command line: optimizer.betas=[0.9]", "give optimizer.betas", got="[0.9]"),
     line("nothing where a value is needed", "optimizer.lr=null", "optimizer.lr", "command line: optimizer.lr=null", "give optimizer.lr", got="None"),
     line("a word that is none of the choices", "trainer.precision=float23", "trainer.precision", "command line: trainer.precision=float23", "write 'float32'"),
-    edit("YAML's own truth for a name", "agreement/exact.yaml", "reduction: tree", "reduction: off", "agreement.reduction", "conf/agreement/exact.yaml:14", "give agreement.reduction", got="False"),
+    edit("YAML's own truth for a name", "reproducibility/exact.yaml", "reduction: tree", "reduction: off", "reproducibility.reduction", "conf/reproducibility/exact.yaml:14", "give reproducibility.reduction", got="False"),
     edit("a group that is empty", TRAINER, EPOCHS, "# ", "trainer.max_epochs", "conf/trainer/default.yaml", "passes over the training split"),
     # ranges
     line("no epoch", "trainer.max_epochs=0", "trainer.max_epochs", "command line: trainer.max_epochs=0", "greater than or equal to 1", got="0"),
@@ -86,9 +86,9 @@ WRONG = (
     line("a seed of 65 bits", "randomness.seed=18446744073709551616", "randomness.seed", "command line: randomness.seed", "less than"),
     line("a warm-up below zero", "scheduler.warmup_steps=-5", "scheduler.warmup_steps", "command line: scheduler.warmup_steps=-5", "int at least 0"),
     line("shares that sum to 0.8", "prepare.fractions.train=0.5", "prepare.fractions.train", "command line: prepare.fractions.train=0.5", "mend prepare.fractions.train", got="0.5"),
-    line("a batch that does not split", "trainer.microbatches=5", "trainer.microbatches", "command line: trainer.microbatches=5", "trainer.batch_examples or trainer.microbatches", got="5"),
+    line("a batch that does not split", "trainer.microbatches=5", "trainer.microbatches", "command line: trainer.microbatches=5", "trainer.batch_size or trainer.microbatches", got="5"),
     line("no number at all", "optimizer.lr=nan", "optimizer.lr", "command line: optimizer.lr=nan", "write a number", got="nan"),
-    line("infinity", "trainer.clip_gradient_norm=inf", "trainer.clip_gradient_norm", "command line: trainer.clip_gradient_norm=inf", "null"),
+    line("infinity", "trainer.max_grad_norm=inf", "trainer.max_grad_norm", "command line: trainer.max_grad_norm=inf", "null"),
     # two units for one thing
     edit("steps and hours", TRAINER, EPOCHS, "max_hours: 3\n" + EPOCHS, "trainer.max_hours", "conf/trainer/default.yaml:1", "instead"),
     line("steps and epochs of warm-up", "+scheduler.warmup_epochs=2", "scheduler.warmup_epochs", "command line: +scheduler.warmup_epochs=2", "write 'warmup_steps' instead"),
@@ -129,7 +129,7 @@ WRONG = (
     edit("a reference to nothing", ADAMW, LR, "lr: ${optimizer.epsi} ", "optimizer.lr", "conf/optimizer/adamw.yaml:2", "write ${optimizer.eps}"),
     # YAML
     edit("a key that stands twice", ADAMW, LR, "lr: 0.1\n" + LR, "lr", "conf/optimizer/adamw.yaml:3", "delete one of the two lines"),
-    edit("a number with a leading zero", TRAINER, "batch_examples: 32 ", "batch_examples: 032 ", "trainer.batch_examples", "conf/trainer/default.yaml:3", "write 32", got="26"),
+    edit("a number with a leading zero", TRAINER, "batch_size: 32 ", "batch_size: 032 ", "trainer.batch_size", "conf/trainer/default.yaml:3", "write 32", got="26"),
     edit("a number with a colon", TRAINER, "max_epochs: 40 ", "max_epochs: 1:30 ", "trainer.max_epochs", "conf/trainer/default.yaml:1", 'or "1:30"', got="90"),
     edit("a tab", TRAINER, "max_epochs: 40", "\tmax_epochs: 40", "", "conf/trainer/default.yaml:1", "mend the line"),
     edit("a list instead of keys", TRAINER, "max_epochs: 40", "- max_epochs: 40", "", "conf/trainer/default.yaml", "mend the line"),

@@ -19,8 +19,8 @@ import torch
 from conftest import ROOT, copy_project, warm
 from lab import Attempt
 
-from saigen.digest import digest_file
 from saigen.config.compose import compose
+from saigen.digest import digest_file
 from saigen.training.optimizer import ELEMENTWISE
 
 ZOO = Path(__file__).parent / "zoo"
@@ -28,10 +28,10 @@ STEPS, KILLED_IN, BATCH = 9, 6, 16
 COMMON = (
     "task._target_=project.zoo_models.KilledInStep",
     "scheduler=constant",
-    f"trainer.batch_examples={BATCH}",
+    f"trainer.batch_size={BATCH}",
     f"trainer.max_steps={STEPS}",
-    "trainer.evaluation_batch_examples=128",
-    "trainer.clip_gradient_norm=null",
+    "trainer.eval_batch_size=128",
+    "trainer.max_grad_norm=null",
     "trainer.keep_weights=last",
     "tracking.checkpoint_every_steps=2",
     "tracking.trace_flush_steps=3",
@@ -230,9 +230,7 @@ class Zoo:
         return text
 
     def warnings(self, folder: Path) -> list[str]:
-        return json.loads((folder / "record.json").read_text())["circumstances"]["training"][
-            "warnings"
-        ]
+        return json.loads((folder / "record.json").read_text())["metadata"]["training"]["warnings"]
 
     def newest(self) -> tuple[Path, dict]:
         path = max(self.root.glob("runs/*/record.json"), key=lambda p: p.stat().st_mtime_ns)
@@ -245,7 +243,7 @@ class Zoo:
         code, text = self.train(*overrides)
         assert code == 0, text
         folder, record = self.newest()
-        assert record["circumstances"]["training"]["steps"] == STEPS - 4
+        assert record["metadata"]["training"]["steps"] == STEPS - 4
         return folder, record
 
     def walk(self, *overrides: str) -> Path:
@@ -255,10 +253,10 @@ class Zoo:
         code, text = self.train(*overrides)
         assert code == 0, text
         folder, whole = self.newest()
-        assert whole["circumstances"]["training"]["steps"] == STEPS
+        assert whole["metadata"]["training"]["steps"] == STEPS
         assert whole["outcome"] == resumed["outcome"]
-        warnings = whole["circumstances"]["training"]["warnings"]
-        assert warnings == resumed["circumstances"]["training"]["warnings"]  # kept over the kill
+        warnings = whole["metadata"]["training"]["warnings"]
+        assert warnings == resumed["metadata"]["training"]["warnings"]  # kept over the kill
         self.done("evaluate", folder.name)
         self.predict(folder, alone=any(NEIGHBOURS in text for text in warnings))
         self.done("restore", folder.name, "--to", f"restored-{self.count}")

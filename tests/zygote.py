@@ -90,9 +90,7 @@ def _child(request: dict) -> None:
     if request["composed"]:
         os.environ["SAIGEN_COMPOSED"] = str(os.open(request["composed"], os.O_RDONLY))
     plan, argv = request["plan"], request["argv"]
-    command = (
-        ["saigen.analysis.child", json.dumps(plan)] if plan else ["saigen", *argv]
-    )
+    command = ["saigen.analysis.child", json.dumps(plan)] if plan else ["saigen", *argv]
     sys.orig_argv[:] = [sys.executable, "-m", *command]
     sys.argv[:] = [str(source / "saigen/__main__.py"), *argv]
     path = [str(source) if entry == str(SOURCE) else entry for entry in sys.path[1:]]

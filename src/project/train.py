@@ -12,7 +12,7 @@ def train(config: Config, run: Run) -> None:
     run.keep(model=model, optimizer=optimizer)
 
     for step in run.steps():
-        for batch in step.microbatches(model, max_grad_norm=trainer.clip_gradient_norm):
+        for batch in step.microbatches(model, max_grad_norm=trainer.max_grad_norm):
             outputs = task.forward(model, batch)
             loss, count = task.loss(outputs, batch)  # a sum, and over how many terms
             step.backward(loss, count)

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from saigen import exit_codes
-from saigen.printing import bare, visible_output
 from saigen.errors import Failure, Refusal
 from saigen.interruption import InterruptedAtCheckpoint, Stopped, answered, stop
+from saigen.printing import bare, visible_output
 
 if TYPE_CHECKING:
     from saigen.config.compose import Composition
@@ -131,8 +131,8 @@ def _answer(chosen: _Chosen, found: Any, text: str, *, good: bool = True) -> int
 
 
 def _composition(chosen: _Chosen) -> "Composition":
-    from saigen.config import handover
     from saigen.config import dvc_params as stage
+    from saigen.config import handover
     from saigen.config.compose import compose
 
     _refuse_ignored(chosen)
@@ -174,9 +174,9 @@ def _compose(chosen: _Chosen) -> None:
 
 
 def _data(chosen: _Chosen) -> None:  # noqa: ARG001
-    from saigen.digest import digest_file
     from saigen.config.compose import compose
     from saigen.data.preparation import check_snapshot
+    from saigen.digest import digest_file
 
     data = compose(()).config.data
     if not all((ROOT / path).is_file() for path in (data.snapshot, data.provenance)):
@@ -196,8 +196,8 @@ def _prepare(chosen: _Chosen) -> None:
 
 def _train(chosen: _Chosen) -> int | None:
     from saigen.config import handover
-    from saigen.training import processes, ranks
     from saigen.environment import torch_flags as settings
+    from saigen.training import processes, ranks
 
     if chosen.multirun:
         from saigen.sweep import sweep
@@ -234,8 +234,8 @@ def _train(chosen: _Chosen) -> int | None:
 def _evaluate(chosen: _Chosen) -> int:
     from saigen import pipeline as stages
     from saigen.config.compose import read_composed
-    from saigen.runs import folders as runs
     from saigen.environment import torch_flags as settings
+    from saigen.runs import folders as runs
 
     folder = (
         stages.run_of_model(ROOT)
@@ -280,10 +280,10 @@ def _finish(folder: Path) -> int:
 
 def _predict(chosen: _Chosen) -> None:
     from saigen import pipeline as stages
-    from saigen.outputs import refuse_output, write_output
     from saigen.config.compose import typed
-    from saigen.runs.model_folder import open_model
     from saigen.environment import torch_flags as settings
+    from saigen.outputs import refuse_output, write_output
+    from saigen.runs.model_folder import open_model
 
     if chosen.out:
         refuse_output(chosen.out, ROOT, (chosen.input, chosen.model))
@@ -299,8 +299,8 @@ def _predict(chosen: _Chosen) -> None:
 
 
 def _runs(chosen: _Chosen) -> int:
-    from saigen.runs.listing import listing
     from saigen.runs.folders import RUNS
+    from saigen.runs.listing import listing
     from saigen.runs.summary import runs_table
 
     found = listing(ROOT / RUNS, chosen.filters, chosen.sort)
@@ -348,9 +348,9 @@ def _diff(chosen: _Chosen) -> int:
 
 
 def _compare(chosen: _Chosen) -> int:
-    from saigen.analysis.run import open_run
     from saigen.analysis.compare import compare
     from saigen.analysis.compare_text import weighed_text
+    from saigen.analysis.run import open_run
 
     found = compare(open_run(chosen.a, ROOT, _tell), open_run(chosen.b, ROOT, _tell))
     _answer(chosen, found, weighed_text(found))

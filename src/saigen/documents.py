@@ -17,9 +17,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from saigen.errors import Refusal
 from saigen.files import is_regular
 from saigen.printing import HIDDEN, one_line
-from saigen.errors import Refusal
 
 DOCUMENT_BYTES = 16 << 20  # of one document
 DEPTH = 48  # of mappings and lists in each other

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from saigen import git_dvc
-from saigen.files import MANIFEST, write_whole
 from saigen.errors import Refusal
+from saigen.files import MANIFEST, write_whole
 
 # Below the project's folder; besides these whatever begins with a dot.
 _OWNED = ("Dockerfile", "Makefile", "README.md", "SECURITY.md", "bench", "conf", "data", "data.dvc",

@@ -10,8 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from saigen import source_code as code
 from saigen.arrays import at_work
+from saigen.config.callables import instantiate
+from saigen.config.compose import Composition, typed
+from saigen.config.schema import Config
+from saigen.data import preparation
+from saigen.data.predictions import predictions_csv
+from saigen.data.prepared import (
+    FOLDER,
+    SOURCES,
+    Prepared,
+    make,
+    sources_of,
+    variant,
+    variant_of,
+)
 from saigen.digest import digest_bytes
+from saigen.environment import lock
+from saigen.environment import machine as environment
+from saigen.environment import torch_flags as settings
+from saigen.errors import Failure, Refusal, refuse_secrets
 from saigen.files import (
     MANIFEST,
     json_bytes,
@@ -21,12 +40,8 @@ from saigen.files import (
     write_json,
     write_whole,
 )
+from saigen.interruption import InterruptedAtCheckpoint
 from saigen.project_code import project_errors
-from saigen import source_code as code
-from saigen.environment import machine as environment
-from saigen.environment import lock
-from saigen.config.callables import instantiate
-from saigen.config.compose import Composition, typed
 from saigen.recipe import (
     LAYERS,
     of_config,
@@ -35,13 +50,9 @@ from saigen.recipe import (
     of_randomness,
     recipe_entry,
 )
-from saigen.config.schema import Config
-from saigen.runs import metadata as circumstances
-from saigen.runs import store as kept
-from saigen.runs import ledger
-from saigen.runs import model_folder
 from saigen.runs import folders as runs
-from saigen.runs import uncommitted
+from saigen.runs import ledger, metadata, model_folder, uncommitted
+from saigen.runs import store as kept
 from saigen.runs.model_folder import (
     WEIGHTS,
     ModelFolder,
@@ -49,7 +60,6 @@ from saigen.runs.model_folder import (
     refuse_other_model,
     write_model,
 )
-from saigen.data.predictions import predictions_csv
 from saigen.runs.record import (
     is_proven_by,
     json_metrics,
@@ -58,19 +68,6 @@ from saigen.runs.record import (
     read_record,
     write_failure,
     write_record,
-)
-from saigen.errors import Failure, Refusal, refuse_secrets
-from saigen.data import preparation
-from saigen.environment import torch_flags as settings
-from saigen.interruption import InterruptedAtCheckpoint
-from saigen.data.prepared import (
-    FOLDER,
-    SOURCES,
-    Prepared,
-    make,
-    sources_of,
-    variant,
-    variant_of,
 )
 from saigen.training.processes import Group
 
@@ -87,7 +84,7 @@ def list_sources(composition: Composition, root: Path) -> None:
 
 def prepare(composition: Composition, root: Path, say: Callable[[str], None]) -> None:
     """Stage `prepare`: the snapshot becomes prepared/."""
-    lock.hold_to_lock(root, composition.config.agreement.environment_drift)
+    lock.hold_to_lock(root, composition.config.reproducibility.environment_drift)
     make(composition.config, root, root / FOLDER, say)
 
 
@@ -102,7 +99,7 @@ def train(
     from saigen.training import loop
 
     chosen = composition.config
-    drift = lock.hold_to_lock(root, chosen.agreement.environment_drift)
+    drift = lock.hold_to_lock(root, chosen.reproducibility.environment_drift)
     switches = _set_switches(chosen)
     prepared = variant(chosen, root, say)
     recipe = capture_recipe(composition, prepared, switches, drift, root)
@@ -136,8 +133,8 @@ def train(
             "step": trained.best_step,
         }
         record["outcome"] |= {"weights": weights, "trace": trained.trace}
-        imported = circumstances.imported(root, prepared.sources)
-        record["circumstances"] |= {"training": trained.circumstances, "imported": imported}
+        imported = metadata.imported(root, prepared.sources)
+        record["metadata"] |= {"training": trained.metadata, "imported": imported}
         write_record(folder, record)
     return folder
 
@@ -183,7 +180,7 @@ def refuse_edited(folder: Path, root: Path) -> None:
 
 
 def _edited(record: Mapping[str, Any], root: Path) -> list[str]:
-    imported = record["circumstances"].get("imported", {"files": ()})["files"]
+    imported = record["metadata"].get("imported", {"files": ()})["files"]
     return code.edited(root, record["recipe"]["layers"]["code"]["files"], imported)
 
 
@@ -193,7 +190,7 @@ def _evaluated(
     model = open_model(folder / "model")
     refuse_other_model(model, record)
     chosen = typed(model.config, (), str(folder)).config
-    lock.hold_to_lock(root, chosen.agreement.environment_drift)
+    lock.hold_to_lock(root, chosen.reproducibility.environment_drift)
     _set_switches(chosen)
     prepared = variant_of(record, chosen, root, partial(kept.kept, folder.parent), say)
     from saigen.data.contract import refuse_nonfinite
@@ -232,7 +229,7 @@ def _evaluated(
     write_whole(folder / "predictions.csv", table)
     record["outcome"].update(outcome)
     record["outcome"]["digest"] = outcome_digest(record["outcome"])
-    record["circumstances"]["finished_at"] = circumstances.now()
+    record["metadata"]["finished_at"] = metadata.now()
     return record, ledger.complete(folder, record)
 
 
@@ -266,7 +263,7 @@ def predict(model: ModelFolder, source: Path, root: Path, say: Callable[[str], N
         evaluation, network = _trained(model, chosen, "prediction", arrays)
         predictions = evaluation.predict(network)
     trained = model.recipe["layers"]["code"]["files"]
-    if names := code.edited(root, trained, circumstances.imported(root, ())["files"]):
+    if names := code.edited(root, trained, metadata.imported(root, ())["files"]):
         say(f"edited since this model was trained, so others may come out: {', '.join(names)}")
     return predictions_csv(table.ids, predictions)
 
@@ -337,7 +334,7 @@ def capture_recipe(
             root,
             switches,
             chosen.hardware.device,
-            portable=chosen.agreement.name == "portable",
+            portable=chosen.reproducibility.name == "portable",
             replaced=drift.replaced,
         ),
         of_randomness(chosen, SCHEME),
@@ -362,13 +359,13 @@ def _begin(
 
     What the digests of code and data stand for is kept, so that `diff` can name a difference.
     """
-    surroundings = circumstances.capture(root, composition, drift.lines)
+    surroundings = metadata.capture(root, composition, drift.lines)
     if (folder / "record.json").is_file():
         record = read_record(folder)
-        if failure := record["circumstances"].pop("failure", None):
+        if failure := record["metadata"].pop("failure", None):
             surroundings["after_failure"] = failure
             say(f"this run failed before ({failure['what']}); the same recipe may fail there again")
-        record["circumstances"]["continued"].append(surroundings)
+        record["metadata"]["continued"].append(surroundings)
     else:
         inputs, files = recipe["layers"]["data"], recipe["layers"]["code"]["files"]
         state = uncommitted.keep(root, folder, surroundings["git"], files)
@@ -413,10 +410,10 @@ def _trained(
     """A model folder's network, built as for training, and how it is measured."""
     import torch
 
+    from saigen.streams import Streams
     from saigen.training.build import build_model, build_task
     from saigen.training.evaluation import Evaluation
     from saigen.training.model_state import load_exported
-    from saigen.streams import Streams
 
     streams = Streams(chosen.randomness.streams)
     weights = model.weights()

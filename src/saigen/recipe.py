@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from saigen.config.keys import value_at
+from saigen.config.schema import METADATA, Config
 from saigen.digest import digest_tree, digest_value
 from saigen.documents import Count, Document, Name, Sha256
-from saigen.config.keys import value_at
-from saigen.config.schema import CIRCUMSTANCES, Config
 
 # The order in which one looks for a difference.
 LAYERS = ("data", "config", "code", "environment", "randomness", "distribution")
@@ -70,7 +70,7 @@ def of_data(manifest: Mapping[str, Any]) -> Layer:
 def of_config(values: Mapping[str, Any]) -> Layer:
     """Every value that can move a bit: the resolved config without what is a circumstance."""
     kept = copy.deepcopy(dict(values))
-    for key in CIRCUMSTANCES:
+    for key in METADATA:
         parent, _, last = key.rpartition(".")
         holder = value_at(kept, parent) if parent else kept
         if isinstance(holder, dict):  # a config of somebody else's may have anything there
@@ -85,7 +85,7 @@ def of_randomness(config: Config, scheme: str) -> Layer:
     content = {
         "scheme": scheme,
         "seeds": dict(sorted(config.randomness.streams.items())),
-        "python_hash_seed": config.agreement.python_hash_seed,
+        "python_hash_seed": config.reproducibility.python_hash_seed,
     }
     return Layer("randomness", content)
 
@@ -94,11 +94,11 @@ def of_distribution(config: Config) -> Layer:
     """How the sum behind one update is split, in logic: under the fixed tree the number of
     processes is a circumstance, else it counts.
     """
-    trainer, reduction = config.trainer, config.agreement.reduction
+    trainer, reduction = config.trainer, config.reproducibility.reduction
     content = {
         "reduction": reduction,
         "microbatches": trainer.microbatches,
-        "microbatch_examples": trainer.batch_examples // trainer.microbatches,
+        "microbatch_examples": trainer.batch_size // trainer.microbatches,
         "processes": config.hardware.processes if reduction == "allreduce" else "any",
     }
     return Layer("distribution", content)

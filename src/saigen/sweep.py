@@ -14,14 +14,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from saigen.digest import digest_bytes
-from saigen.documents import read_bytes, reason
-from saigen.printing import one_line
 from saigen.config.compose import CONF, compose
 from saigen.config.presets import refuse_frame
 from saigen.config.sources import read_sources
-from saigen.recipe import of_config
+from saigen.digest import digest_bytes
+from saigen.documents import read_bytes, reason
 from saigen.errors import Failure, Refusal, refuse_secrets
+from saigen.printing import one_line
+from saigen.recipe import of_config
 
 _FOLDER = ".saigen/hydra"
 _RUNS = Path("runs")

@@ -1,4 +1,4 @@
-"""Planted faults that leave the recipe as it is: the same recipe, made under other circumstances.
+"""Planted faults that leave the recipe as it is: the same recipe, made under other metadata.
 
 Run A is made in one go by one process. Run B is killed at step 25 and taken up again from its
 newest whole checkpoint (of step 10 or 20), or made by two processes. Both have the fault in their
@@ -26,7 +26,7 @@ class Violated:
 
     @property
     def suspect(self) -> str:
-        return "circumstances continued at step" if self.killed else "config hardware.processes"
+        return "metadata continued at step" if self.killed else "config hardware.processes"
 
     @property
     def claim(self) -> str:

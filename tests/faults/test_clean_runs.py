@@ -66,7 +66,7 @@ CLEAN = (
     Clean("host", perturb=("host",)),
     Clean("draws", perturb=("draws",)),
     Clean("listing", perturb=("listing",)),
-    Clean("hash seed", overrides=("agreement.python_hash_seed=7",)),
+    Clean("hash seed", overrides=("reproducibility.python_hash_seed=7",)),
     Clean("link", arrange=link_data),
     Clean("editor", arrange=leave_editor_files),
     Clean("remark", arrange=remark, overrides=("tracking.history_every_steps=1",)),

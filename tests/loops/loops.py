@@ -80,7 +80,7 @@ def plateau(config: Config, run: Run) -> None:
     run.keep(model=model, optimizer=optimizer, scheduler=scheduler)
 
     for step in run.steps():
-        for batch in step.microbatches(model, max_grad_norm=config.trainer.clip_gradient_norm):
+        for batch in step.microbatches(model, max_grad_norm=config.trainer.max_grad_norm):
             step.backward(*task.loss(task.forward(model, batch), batch))
         optimizer.step()
         if step.validates:
@@ -116,7 +116,7 @@ def averaged(config: Config, run: Run) -> None:
     run.keep(model=model, optimizer=optimizer, ema=ema)
 
     for step in run.steps():
-        for batch in step.microbatches(model, max_grad_norm=config.trainer.clip_gradient_norm):
+        for batch in step.microbatches(model, max_grad_norm=config.trainer.max_grad_norm):
             step.backward(*task.loss(task.forward(model, batch), batch))
         optimizer.step()
         ema.update_parameters(model)

@@ -48,7 +48,7 @@ def outside(built: Built, workshop: Path) -> Trained:
 def test_training_as_anybody_without_root_file_system_or_network(
     built: Built, inside: Trained
 ) -> None:
-    container = inside.record["circumstances"]["machine"]["container"]
+    container = inside.record["metadata"]["machine"]["container"]
     assert container == {
         "id": built.inspect()["Id"],
         "digest": " ".join(built.inspect()["RepoDigests"]),
@@ -74,7 +74,7 @@ def test_a_user_of_whom_the_image_knows_nothing_trains_the_same(
 def test_the_container_trains_what_the_host_trains(
     inside: Trained, outside: Trained, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert outside.record["circumstances"]["machine"]["container"] == "none"
+    assert outside.record["metadata"]["machine"]["container"] == "none"
     rows = [
         f"  {where}  recipe {each.record['recipe']['digest']}\n"
         f"             outcome {each.record['outcome']['digest']}"

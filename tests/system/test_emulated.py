@@ -13,16 +13,16 @@ import pytest
 from conftest import ROOT, Project, copy_project
 from emulator import NoEmulator, bring_emulator
 
+from saigen.config.compose import compose
 from saigen.environment.numerics_probe import moved
 from saigen.environment.probe_operations import HOLE
-from saigen.config.compose import compose
 from saigen.environment.torch_flags import environment_of
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1500)]
 
 NATIVE = "native"
 MODELS = ("Haswell", "Skylake-Server", "EPYC-Milan", "Dhyana")  # Intel 2013, 2017; AMD 2021; Hygon
-SHORT = ("agreement=portable", "trainer.max_steps=10")
+SHORT = ("reproducibility=portable", "trainer.max_steps=10")
 SMALL = ("model.width=16", "model.hidden=32", "model.blocks=1")
 VERBS = (
     ("prepare",),
@@ -48,13 +48,15 @@ class Processors:
     def __init__(self, program: Path) -> None:
         self.program = program
         self.settings = {
-            name: environment_of(compose((f"agreement={name}",), ROOT / "conf").config)
+            name: environment_of(compose((f"reproducibility={name}",), ROOT / "conf").config)
             for name in ("exact", "portable")
         }
 
-    def run(self, model: str, project: Project, *words: str, agreement: str) -> str:
-        """What a process printed that ran on a processor under an agreement's settings."""
-        set_ = {name: text for name, text in self.settings[agreement].items() if text is not None}
+    def run(self, model: str, project: Project, *words: str, reproducibility: str) -> str:
+        """What a process printed that ran on a processor under a reproducibility's settings."""
+        set_ = {
+            name: text for name, text in self.settings[reproducibility].items() if text is not None
+        }
         head = [] if model == NATIVE else [str(self.program), "-cpu", model]
         done = project.run(*head, sys.executable, *words, env=set_, timeout=1200)
         assert done.returncode == 0, f"{model}: {done.stdout}\n{done.stderr[-3000:]}"
@@ -74,9 +76,11 @@ def processors() -> Processors:
         pytest.skip(f"NOT CHECKED, no processor can be emulated here: {reason}")
 
 
-def sung(processors: Processors, agreement: str, *models: str) -> dict:
+def sung(processors: Processors, reproducibility: str, *models: str) -> dict:
     def song(model: str) -> dict:
-        return json.loads(processors.run(model, Project(ROOT), "-c", SONG, agreement=agreement))
+        return json.loads(
+            processors.run(model, Project(ROOT), "-c", SONG, reproducibility=reproducibility)
+        )
 
     return processors.each(song, models)
 
@@ -86,7 +90,7 @@ def test_every_shipped_model_trains_to_the_same_bits_on_every_processor(processo
         project = copy_project(tmp_path / model)
         plan = json.dumps({"verbs": VERBS})
         words = ("-m", "saigen.analysis.child", plan)
-        processors.run(model, project, *words, agreement="portable")
+        processors.run(model, project, *words, reproducibility="portable")
         records = [json.loads(p.read_text()) for p in project.root.glob("runs/*/record.json")]
         return {
             record["recipe"]["layers"]["config"]["values"]["model"]["_target_"]: (

@@ -94,7 +94,9 @@ def test_another_lock_is_refused_in_the_old_image_and_makes_another_image(built:
         assert re.search(rf"got: +{UPGRADED} \S+ is not in the lock\n +fix: +make image;", said)
         built.make("image")
         assert built.labels()["saigen.lock.sha256"] == sha256(without.encode()).hexdigest()
-        built.call("docker/image.sh", "run", "python", "-m", "saigen.environment.lock")  # fits again
+        built.call(
+            "docker/image.sh", "run", "python", "-m", "saigen.environment.lock"
+        )  # fits again
     finally:
         lock.write_text(text)
         built.make("image")

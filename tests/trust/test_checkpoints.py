@@ -9,16 +9,16 @@ import pytest
 import torch
 from lab import SHORT
 
-from saigen.digest import digest_bytes, digest_value
 from saigen.config.compose import compose
+from saigen.digest import digest_bytes, digest_value
 from saigen.errors import Refusal
+from saigen.streams import Streams
 from saigen.training.build import build_model
 from saigen.training.checkpoint import Checkpoints, refuse_unheld, taking_up
 from saigen.training.codec import Decoder, Encoder
 from saigen.training.kept import Kept
 from saigen.training.optimizer import build_optimizer
 from saigen.training.selection import Selection
-from saigen.streams import Streams
 from trust.alterations import altered, broken
 
 

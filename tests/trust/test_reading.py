@@ -14,13 +14,13 @@ from safetensors.torch import load
 
 from saigen import documents
 from saigen.arrays import load_npy
-from saigen.digest import digest_bytes
-from saigen.printing import bare, visible_output
 from saigen.config.allowlist import resolve
 from saigen.config.compose import compose, read_composed
-from saigen.runs.model_folder import open_model
-from saigen.errors import Refusal
 from saigen.data.rows import read_rows
+from saigen.digest import digest_bytes
+from saigen.errors import Refusal
+from saigen.printing import bare, visible_output
+from saigen.runs.model_folder import open_model
 from saigen.yaml_text import UnreadableYaml, refuse_bomb
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from lab import SHORT, Attempt, Lab
 
-from saigen.digest import digest_file
 from saigen.config.compose import compose
-from saigen.runs.audit import audit
-from saigen.runs.model_folder import open_model
-from saigen.runs.folders import readable
 from saigen.data.prepared import open_prepared
+from saigen.digest import digest_file
+from saigen.runs.audit import audit
+from saigen.runs.folders import readable
+from saigen.runs.model_folder import open_model
 
 
 @dataclass(frozen=True)

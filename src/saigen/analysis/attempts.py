@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from saigen.analysis.perturbations import Perturbation
-from saigen.analysis.sandbox import Workplace
 from saigen.analysis.run import Run
+from saigen.analysis.sandbox import Workplace
 from saigen.config.compose import Composition, compose
 from saigen.runs.record import read_record
 

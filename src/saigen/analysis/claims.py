@@ -9,16 +9,16 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from saigen.analysis.locate import Place
 from saigen.documents import Document
+from saigen.errors import Refusal
 from saigen.exit_codes import DONE, FAILED, INCONCLUSIVE
 from saigen.files import locked, write_whole
 from saigen.git_dvc import dvc
-from saigen.analysis.locate import Place
 from saigen.printing import one_line
+from saigen.runs.folders import BADGE, LOCK, RESULTS, RUNS, VERIFICATION, readable
 from saigen.runs.ledger import complete
 from saigen.runs.record import NAME, read_record, repeats
-from saigen.runs.folders import BADGE, LOCK, RESULTS, RUNS, VERIFICATION, readable
-from saigen.errors import Refusal
 
 # not made: the recipe does not promise it; not tried: it does, and the trial did not take place
 Result = Literal["held", "broken", "not tried", "not made", "fact"]

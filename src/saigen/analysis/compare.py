@@ -10,17 +10,17 @@ from typing import Literal
 
 from pydantic import Field
 
-from saigen.documents import Document
+from saigen.analysis.advice import advice
+from saigen.analysis.criteria import terms_of
 from saigen.analysis.diff import Diff, diff
 from saigen.analysis.difference import under
-from saigen.analysis.run import Run
-from saigen.analysis.advice import advice
 from saigen.analysis.examples import metric_on_rows
 from saigen.analysis.group import Group, group_of, is_one_group
 from saigen.analysis.interval import Answer, answer, half_width, of_examples, of_seeds
-from saigen.analysis.criteria import terms_of
+from saigen.analysis.run import Run
 from saigen.config.callables import TARGET
 from saigen.config.schema import Comparison
+from saigen.documents import Document
 from saigen.errors import Refusal
 
 _TARGET = f".{TARGET}"

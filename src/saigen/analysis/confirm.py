@@ -5,17 +5,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from saigen.documents import write_inside
 from saigen.analysis.diff import Diff, Trial
 from saigen.analysis.difference import PLACES, Difference
 from saigen.analysis.divergence import Divergence, divergence
-from saigen.analysis.verdict import suspects
-from saigen.analysis.sandbox import lay_snapshot, workplace_of
 from saigen.analysis.run import Run, put
+from saigen.analysis.sandbox import lay_snapshot, workplace_of
+from saigen.analysis.verdict import suspects
+from saigen.documents import write_inside
 from saigen.runs.record import read_record
 
 # Keys of other layers that are set in the config under another name.
-_KEYS = {"python_hash_seed": "agreement.python_hash_seed", "processes": "hardware.processes"}
+_KEYS = {"python_hash_seed": "reproducibility.python_hash_seed", "processes": "hardware.processes"}
 
 
 def confirm(a: Run, b: Run, found: Diff, say: Callable[[str], None]) -> list[Trial]:
@@ -123,8 +123,8 @@ def _apply(
         name = _KEYS.get(name, name.replace("seeds.", "randomness.streams."))
         if change.layer == "environment":
             switch = name.removeprefix("switches.")
-            if switch not in a.config["agreement"]:
+            if switch not in a.config["reproducibility"]:
                 return "it needs another machine, or another set of packages"
-            name = f"agreement.{switch}"
+            name = f"reproducibility.{switch}"
         put(values, name, change.a)
     return None

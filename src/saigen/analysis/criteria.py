@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from saigen.documents import reason
 from saigen.analysis.group import Group
 from saigen.config.schema import Comparison
+from saigen.documents import reason
 from saigen.errors import Refusal
 
-_KEY = "circumstances.config.comparison"
+_KEY = "metadata.config.comparison"
 
 
 def terms_of(groups: Sequence[Group]) -> Comparison:
@@ -20,9 +20,7 @@ def terms_of(groups: Sequence[Group]) -> Comparison:
     fewer seeds than it asks for.
     """
     runs = [run for group in groups for same in group.runs.values() for run in same]
-    held = {
-        run.name: run.record["circumstances"].get("config", {}).get("comparison") for run in runs
-    }
+    held = {run.name: run.record["metadata"].get("config", {}).get("comparison") for run in runs}
     wanted = held[runs[-1].name]
     for name, terms in held.items():
         if terms is None or terms != wanted:
@@ -70,7 +68,7 @@ def _too_few(letter: str, group: Group, wanted: int) -> Refusal:
     used = {seed for seeds in group.runs for _, seed in seeds}
     free = (str(n) for n in range(max(used, default=0) + wanted) if n not in used)
     more = ",".join(next(free) for _ in range(wanted - len(group.runs)))
-    asked = group.first.record["circumstances"]["overrides"]
+    asked = group.first.record["metadata"]["overrides"]
     rest = "".join(f" {text}" for text in asked if not text.startswith("randomness.seed="))
     return Refusal(
         f"group {letter} is too small to tell luck from a difference",

@@ -7,18 +7,18 @@ from typing import Literal
 
 from pydantic import Field
 
-from saigen.digest import digest_file
-from saigen.documents import Document, regular
 from saigen.analysis import source_differences as sources
 from saigen.analysis import tables
 from saigen.analysis.difference import Difference
 from saigen.analysis.divergence import Divergence, divergence
+from saigen.analysis.run import Run
 from saigen.analysis.values import values
 from saigen.analysis.verdict import Verdict, verdict
-from saigen.analysis.run import Run
+from saigen.digest import digest_file
+from saigen.documents import Document, regular
+from saigen.errors import Refusal
 from saigen.recipe import LAYERS
 from saigen.runs.record import Metric
-from saigen.errors import Refusal
 
 
 class Side(Document):
@@ -84,7 +84,7 @@ def diff(a: Run, b: Run) -> Diff:
                 fix="the same command that made it continues it",
             )
     differences = [*tables.data(a, b), *sources.code(a, b), *values(a, b)]
-    differences.sort(key=lambda d: (*LAYERS, "circumstances").index(d.layer))
+    differences.sort(key=lambda d: (*LAYERS, "metadata").index(d.layer))
     parted = divergence(a, b)
     return Diff(
         a=_side(a),
@@ -119,7 +119,7 @@ def _side(run: Run) -> Side:
     return Side(
         run=run.name,
         folder=str(run.folder),
-        started_at=run.record["circumstances"]["started_at"],
+        started_at=run.record["metadata"]["started_at"],
         recipe=run.record["recipe"]["digest"],
         outcome=run.outcome["digest"],
         metrics=run.outcome["metrics"],

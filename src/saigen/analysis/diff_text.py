@@ -47,8 +47,8 @@ def _lines(found: Diff) -> Iterator[str]:
     for layer in LAYERS:
         own = [line for d in found.differences if d.layer == layer for line in _difference(d)]
         yield from _rows(layer, own or ["equal" if found.layers[layer] else "other, see below"])
-    surroundings = [d.name for d in found.differences if d.layer == "circumstances"]
-    yield from _rows("circumstances", [", ".join(surroundings)] if surroundings else [])
+    surroundings = [d.name for d in found.differences if d.layer == "metadata"]
+    yield from _rows("metadata", [", ".join(surroundings)] if surroundings else [])
     yield from _rows("outcome", found.outcome or ["equal"])
     yield from _rows("trace", [found.trace.words])
     yield from _rows("deep", [found.deep.words] if found.deep else [])

@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from saigen.documents import Document
 from saigen.analysis.run import ABSENT
+from saigen.documents import Document
 from saigen.runs.listing import leaves
 
 EXPERIMENT: Literal["changes the experiment"] = "changes the experiment"
@@ -28,7 +28,7 @@ CONTINUED = "continued at step"
 class Difference(Document):
     """One thing that is otherwise in B than in A."""
 
-    layer: str = Field(description="of the recipe, or circumstances")
+    layer: str = Field(description="of the recipe, or metadata")
     name: str = Field(description="key, package, rows, file and function, switch")
     a: Any
     b: Any

@@ -3,9 +3,9 @@
 import numpy as np
 from pydantic import Field
 
-from saigen.documents import Document
 from saigen.analysis.difference import Place
 from saigen.analysis.run import Run
+from saigen.documents import Document
 from saigen.errors import Refusal
 from saigen.training.trace_file import first_difference, read_tensors, read_trace
 

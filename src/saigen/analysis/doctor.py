@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from saigen.documents import Document
 from saigen.analysis.system_info import Here
+from saigen.documents import Document
 from saigen.environment.lock import mend
 
 # The wheels of docker/lock-cuda.txt are built for CUDA 13, which needs this driver (NVIDIA's

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from saigen.arrays import at_work, load_npy
-from saigen.digest import digest_bytes
-from saigen.documents import regular
-from saigen.analysis.run import Run
 from saigen.analysis.group import Group
+from saigen.analysis.run import Run
+from saigen.arrays import at_work, load_npy
 from saigen.config.callables import instantiate
 from saigen.config.schema import Call
 from saigen.data.predictions import read_predictions
+from saigen.digest import digest_bytes
+from saigen.documents import regular
 from saigen.errors import Refusal
 
 Rows = np.ndarray

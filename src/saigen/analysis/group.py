@@ -4,8 +4,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from statistics import fmean
 
-from saigen.digest import digest_value
 from saigen.analysis.run import Run
+from saigen.digest import digest_value
 from saigen.recipe import LAYERS
 from saigen.runs.folders import readable
 

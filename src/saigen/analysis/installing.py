@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from saigen.digest import digest_file
 from saigen.analysis.run import Run
+from saigen.digest import digest_file
 from saigen.environment.machine import LOCKS, installed_packages
 from saigen.errors import Refusal
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import Field
 
-from saigen.documents import Document
 from saigen.analysis.observer import WEIGHTS
+from saigen.documents import Document
 
 _Call = dict[str, Any]
 _Parted = tuple[str, int, str, str]  # file, line, variable, function

@@ -26,11 +26,12 @@ class Perturbation:
 
 def perturbations(config: Config) -> tuple[Perturbation, ...]:
     """What must not matter for a recipe."""
-    agreement, hardware, trainer = config.agreement, config.hardware, config.trainer
+    reproducibility, hardware, trainer = config.reproducibility, config.hardware, config.trainer
     # microbatches for two processes to share, where the recipe has one
-    shares = [n for n in (4, 2, 3, 5, 7) if trainer.batch_examples % n == 0]
+    shares = [n for n in (4, 2, 3, 5, 7) if trainer.batch_size % n == 0]
     shared = [f"trainer.microbatches={n}" for n in shares if trainer.microbatches < 2]
-    not_shared = "" if agreement.reduction == "tree" else "processes count under allreduce"
+    hash_seed = reproducibility.python_hash_seed
+    not_shared = "" if reproducibility.reduction == "tree" else "processes count under allreduce"
     if trainer.microbatches < 2 and not shared:
         not_shared = "the batch cannot be shared evenly"
     return (
@@ -38,7 +39,7 @@ def perturbations(config: Config) -> tuple[Perturbation, ...]:
         Perturbation("draws", "random draws before the model is built do not matter",
                      perturb=("draws",)),
         Perturbation("hash-seed", "the interpreter's hash seed does not matter",
-                     (f"agreement.python_hash_seed={agreement.python_hash_seed + 4242}",)),
+                     (f"reproducibility.python_hash_seed={hash_seed + 4242}",)),
         Perturbation("path", "the folder and the home do not matter",
                      place="a longer path/with spaces/and ünïcode",
                      environment={"HOME": "/nonexistent", "TMPDIR": "/var/tmp"}),
@@ -65,7 +66,7 @@ def perturbations(config: Config) -> tuple[Perturbation, ...]:
                      (f"hardware.intra_op_threads={hardware.intra_op_threads % 2 + 1}",),
                      fact=True),
         Perturbation("instruction-set", "another instruction set",
-                     ("agreement.instruction_set=default",), fact=True,
-                     not_made="" if agreement.instruction_set == "native"
+                     ("reproducibility.instruction_set=default",), fact=True,
+                     not_made="" if reproducibility.instruction_set == "native"
                      else "the recipe pins it"),
     )  # fmt: skip

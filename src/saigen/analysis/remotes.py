@@ -3,8 +3,8 @@
 import configparser
 from pathlib import Path
 
-from saigen.git_dvc import dvc
 from saigen.errors import Refusal
+from saigen.git_dvc import dvc
 
 _LOCAL = Path(".dvc/config.local")
 

@@ -8,12 +8,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from saigen.documents import copy_regular, regular
 from saigen.analysis.diff import Deep, Diff
-from saigen.analysis.sandbox import workplace_of
 from saigen.analysis.run import Run
-from saigen.runs.folders import RUNS
+from saigen.analysis.sandbox import workplace_of
+from saigen.documents import copy_regular, regular
 from saigen.errors import Refusal
+from saigen.runs.folders import RUNS
 from saigen.training.checkpoint import adopt
 
 _Entry = dict[str, Any]

@@ -8,24 +8,24 @@ from dataclasses import replace
 from pathlib import Path
 
 from saigen import git_dvc
-from saigen.documents import copy_regular
-from saigen.files import beside, locked, move, refuse_unless_replaceable, replacing, write_whole
-from saigen.analysis.diff import Diff, diff
 from saigen.analysis import remotes
+from saigen.analysis.diff import Diff, diff
 from saigen.analysis.installing import interpreter
-from saigen.analysis.worktree import bring_data, commit_of, lacking, lay_out, worktree
 from saigen.analysis.run import Run
-from saigen.outputs import refuse_owned
+from saigen.analysis.worktree import bring_data, commit_of, lacking, lay_out, worktree
 from saigen.config import handover
-from saigen.runs.store import FOLDER as KEPT
-from saigen.runs.store import kept
+from saigen.documents import copy_regular
+from saigen.errors import Failure, Refusal
+from saigen.files import beside, locked, move, refuse_unless_replaceable, replacing, write_whole
+from saigen.outputs import refuse_owned
+from saigen.runs.folders import LOCK, RESULTS, RUNS, all_runs, numbered
 from saigen.runs.ledger import complete
 from saigen.runs.model_folder import FOLDER as MODEL
 from saigen.runs.model_folder import WEIGHTS, open_model
 from saigen.runs.record import NAME, read_record
-from saigen.runs.folders import LOCK, RESULTS, RUNS, all_runs, numbered
+from saigen.runs.store import FOLDER as KEPT
+from saigen.runs.store import kept
 from saigen.runs.uncommitted import UNCOMMITTED
-from saigen.errors import Failure, Refusal
 
 Say = Callable[[str], None]
 
@@ -103,10 +103,10 @@ def _replaced(source: Path, target: Path, wanted: str | None) -> str:
 
 def _with_uncommitted(run: Run, root: Path, scratch: Path) -> Run:
     """The run with what git did not have of its source: of a published run, from the remote."""
-    state = run.record["circumstances"].get("git") or {}
+    state = run.record["metadata"].get("git") or {}
     told = state.get("patch_sha256") or state.get("untracked")
     here = (run.folder / UNCOMMITTED).is_dir() or not told
-    commit = None if here else _publication(run.record["circumstances"]["started_at"], root)
+    commit = None if here else _publication(run.record["metadata"]["started_at"], root)
     if commit is None:
         return run
     with worktree(root, commit) as project:
@@ -120,9 +120,9 @@ def _saigen(python: str, project: Path, verb: str, run: Run, *, any_environment:
     """Run a verb under the config of a run, with `any_environment` also where it is not locked."""
     values = run.full_config()
     if any_environment:
-        values["agreement"]["environment_drift"] = "warn"
+        values["reproducibility"]["environment_drift"] = "warn"
     environment = {name: value for name, value in os.environ.items() if name[:4] != "DVC_"}
-    with handover.given(values, run.record["circumstances"]["overrides"]) as (variables, passed):
+    with handover.given(values, run.record["metadata"]["overrides"]) as (variables, passed):
         done = subprocess.run(
             [python, "-m", "saigen", verb], cwd=project, check=False, capture_output=True,
             stdin=subprocess.DEVNULL, pass_fds=passed, env=environment | variables |

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from saigen import git_dvc
+from saigen.data.prepared import STORE
 from saigen.digest import digest_bytes
 from saigen.documents import regular
 from saigen.files import is_regular
-from saigen.runs.store import kept
-from saigen.runs.record import NAME, read_record
 from saigen.runs.folders import RUNS, find
+from saigen.runs.record import NAME, read_record
+from saigen.runs.store import kept
 from saigen.runs.uncommitted import UNCOMMITTED
-from saigen.data.prepared import STORE
 
 ABSENT = "-"  # in place of a value that is not there
 
@@ -55,7 +55,7 @@ class Run:
 
     def imported(self, kind: Literal["files", "packages"]) -> set[str]:
         """What the run's process imported; empty if that was not recorded."""
-        return set((self.record["circumstances"].get("imported") or {}).get(kind, ()))
+        return set((self.record["metadata"].get("imported") or {}).get(kind, ()))
 
     @property
     def config(self) -> dict[str, Any]:
@@ -64,9 +64,9 @@ class Run:
         return values
 
     def full_config(self) -> dict[str, Any]:
-        """The whole config, the keys that are circumstances put back where they belong."""
+        """The whole config, the keys that are metadata put back where they belong."""
         values: dict[str, Any] = json.loads(json.dumps(self.config))
-        for key, value in self.record["circumstances"].get("config", {}).items():
+        for key, value in self.record["metadata"].get("config", {}).items():
             put(values, key, value)
         return values
 
@@ -87,7 +87,7 @@ class Run:
         if path.startswith("prepared/"):
             for variant in (self.root / STORE).glob(f"*/{path.removeprefix('prepared/')}"):
                 yield variant.read_bytes()
-        commit = (self.record["circumstances"].get("git") or {}).get("commit")
+        commit = (self.record["metadata"].get("git") or {}).get("commit")
         committed = git_dvc.committed(self.root, commit or "", path)
         if committed is None:
             return

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from saigen.documents import write_inside
 from saigen.analysis.run import Run
 from saigen.config.compose import Composition, typed
-from saigen.runs.folders import RUNS, all_runs
-from saigen.errors import Refusal
+from saigen.documents import write_inside
 from saigen.environment.torch_flags import environment_of
+from saigen.errors import Refusal
+from saigen.runs.folders import RUNS, all_runs
 
 # Made from the rest, or of no use to a training process.
 _LEFT_OUT = {".git", ".venv", ".dvc", "runs", "prepared", "model", "results", ".saigen"}

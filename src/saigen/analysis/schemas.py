@@ -8,13 +8,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from saigen.files import write_json
-from saigen.analysis.diff import Diff
-from saigen.analysis.doctor import Diagnosis
 from saigen.analysis.claims import Verification
 from saigen.analysis.compare import Weighed
+from saigen.analysis.diff import Diff
+from saigen.analysis.doctor import Diagnosis
 from saigen.config.explain import Explanation
 from saigen.config.schema import Config
+from saigen.files import write_json
 from saigen.runs.audit import Audit
 from saigen.runs.listing import Listing
 from saigen.runs.record import Record

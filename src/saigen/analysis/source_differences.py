@@ -13,8 +13,8 @@ from saigen.analysis.difference import (
     Difference,
     Kind,
 )
-from saigen.analysis.values import RULES
 from saigen.analysis.run import ABSENT, Run
+from saigen.analysis.values import RULES
 from saigen.runs.listing import leaves
 
 _LINES = 3000

@@ -13,9 +13,9 @@ from pydantic import Field
 
 from saigen import git_dvc
 from saigen.documents import Document
-from saigen.git_dvc import dvc
 from saigen.environment import lock
 from saigen.environment.machine import cpu_information, machine
+from saigen.git_dvc import dvc
 from saigen.runs.uncommitted import state
 
 _PATIENCE_SECONDS = 30  # with a remote or an engine that does not answer

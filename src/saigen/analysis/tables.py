@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from saigen.arrays import load_npy
 from saigen.analysis.difference import BITS, EXPERIMENT, NOTHING, Difference, Kind
-from saigen.analysis.source_differences import roles_of
 from saigen.analysis.run import Run
+from saigen.analysis.source_differences import roles_of
+from saigen.arrays import load_npy
 
 _SHOWN = 20  # rows that are written out; how many there are in all is always said
 _Told = tuple[str, Kind, str, list[str]]  # name, kind, reason, details

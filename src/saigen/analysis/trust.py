@@ -6,15 +6,15 @@ import hashlib
 import sys
 
 from saigen import git_dvc
+from saigen import source_code as code
+from saigen.analysis.run import Run
 from saigen.digest import digest_bytes, digest_file
 from saigen.documents import regular
+from saigen.errors import Refusal
 from saigen.files import json_bytes
-from saigen.analysis.run import Run
 from saigen.printing import one_line, visible
-from saigen import source_code as code
 from saigen.runs import ledger
 from saigen.runs.folders import RUNS
-from saigen.errors import Refusal
 
 
 def agree(run: Run, verb: str, *, trusted: bool) -> None:
@@ -23,7 +23,7 @@ def agree(run: Run, verb: str, *, trusted: bool) -> None:
     """
     if trusted or is_ours(run):
         return
-    commit = run.record["circumstances"]["git"]["commit"] or "no commit"
+    commit = run.record["metadata"]["git"]["commit"] or "no commit"
     told = f"the source of {run.name}, {_differing(run)}, of {commit[:12]}, and its install.sh"
     if sys.stdin.isatty() and sys.stderr.isatty():
         question = f"`{verb}` runs here, as you: {told}\n{run.folder}\nRun it? [y/N] "
@@ -57,7 +57,7 @@ def is_ours(run: Run) -> bool:
 def _is_checkout(run: Run) -> bool:
     if run.layer("code")["files"] != code.capture(run.root).content["files"]:
         return False
-    told = run.record["circumstances"]["git"]
+    told = run.record["metadata"]["git"]
     files = {**told["changed"], **told["untracked"]}
     if told["links"] or not all(_has(run, name, digest) for name, digest in files.items()):
         return False
@@ -75,7 +75,7 @@ def _has(run: Run, name: str, digest: str) -> bool:
 def _differing(run: Run) -> str:
     here = code.capture(run.root).content["files"]
     other = [name for name, d in run.layer("code")["files"].items() if here.get(name) != d]
-    state = run.record["circumstances"]["git"]
+    state = run.record["metadata"]["git"]
     other += ["uncommitted changes"] if state["changed"] or state["untracked"] else []
     shown = ", ".join(map(one_line, other[:3])) + (", ..." if len(other) > 3 else "")
     return f"{len(other)} parts of it not as here ({shown})" if other else "as here"

@@ -1,4 +1,4 @@
-"""Differences of values: config, environment, randomness, distribution, circumstances."""
+"""Differences of values: config, environment, randomness, distribution, metadata."""
 
 from collections.abc import Collection, Iterator
 from functools import cache
@@ -41,9 +41,9 @@ RULES: dict[str, tuple[Kind, str, tuple[Place, ...]]] = {
     "config trainer": (EXPERIMENT, "trained otherwise", _SUMS),
     "config trainer.max_epochs": (EXPERIMENT, "another length", ("weights", "selection")),
     "config trainer.max_steps": (EXPERIMENT, "another length", ("weights", "selection")),
-    "config trainer.batch_examples": (EXPERIMENT, "other batches", ("samples",)),
-    "config trainer.clip_gradient_norm": (EXPERIMENT, "other gradients", ("gradients", "weights")),
-    "config trainer.evaluation_batch_examples": (BITS, "another shape of the same products",
+    "config trainer.batch_size": (EXPERIMENT, "other batches", ("samples",)),
+    "config trainer.max_grad_norm": (EXPERIMENT, "other gradients", ("gradients", "weights")),
+    "config trainer.eval_batch_size": (BITS, "another shape of the same products",
                                                  ("selection", "evaluation")),
     "config trainer.microbatches": (BITS, "the same sum in another order", _SUMS),
     "config trainer.parameter_layout": (BITS, "the same sums over another layout",
@@ -57,8 +57,8 @@ RULES: dict[str, tuple[Kind, str, tuple[Place, ...]]] = {
     "config trainer.stop_after_validations": (EXPERIMENT, "another length", ("selection",)),
     "config randomness": (NOTHING, "every stream has a seed of its own, and those are compared",
                           ()),
-    "config agreement": (BITS, "other kernels or another order of sums", FROM_FORWARD),
-    "config agreement.name": (NOTHING, "only a name; the switches it stands for are compared", ()),
+    "config reproducibility": (BITS, "other kernels or another order of sums", FROM_FORWARD),
+    "config reproducibility.name": (NOTHING, "only a name; its switches are compared", ()),
     "config hardware": (BITS, "other kernels or another order of sums",
                         ("initial weights", *FROM_FORWARD)),
     "surroundings": (NOTHING, "a circumstance: the run is defined without it", PLACES),
@@ -72,12 +72,12 @@ RULES: dict[str, tuple[Kind, str, tuple[Place, ...]]] = {
     "randomness seeds.dropout": (EXPERIMENT, "other luck in this stream", FROM_FORWARD),
     "randomness seeds.augment": (EXPERIMENT, "other luck in this stream", FROM_FORWARD),
     "distribution": (BITS, "the same sum in another order", _SUMS),
-    "circumstances": (NOTHING, "where and how it was run; what of it can move bits is in the "
+    "metadata": (NOTHING, "where and how it was run; what of it can move bits is in the "
                       "layers", PLACES),
 }  # fmt: skip
-_CUDA_ONLY = ("agreement.cudnn_benchmark", "agreement.cudnn_deterministic",
-              "agreement.allow_tf32", "agreement.cublas_workspace",
-              "agreement.allow_reduced_precision_reduction")  # fmt: skip
+_CUDA_ONLY = ("reproducibility.cudnn_benchmark", "reproducibility.cudnn_deterministic",
+              "reproducibility.allow_tf32", "reproducibility.cublas_workspace",
+              "reproducibility.allow_reduced_precision_reduction")  # fmt: skip
 # What repeats another difference: one cause, said once. A switch repeats the key of its name.
 _THREADS, _HASH_SEED = "config hardware.intra_op_threads", "randomness python_hash_seed"
 _REPEATS = {
@@ -85,18 +85,18 @@ _REPEATS = {
     "environment switches.inter_op_threads": ("config hardware.inter_op_threads",),
     "environment variables.OMP_NUM_THREADS": (_THREADS,),
     "environment variables.MKL_NUM_THREADS": (_THREADS,),
-    "environment variables.CUBLAS_WORKSPACE_CONFIG": ("config agreement.cublas_workspace",),
-    "environment variables.ATEN_CPU_CAPABILITY": ("config agreement.instruction_set",),
-    "environment variables.MKL_CBWR": ("config agreement.mkl_branch",),
-    "environment variables.ONEDNN_MAX_CPU_ISA": ("config agreement.onednn_instruction_set",),
+    "environment variables.CUBLAS_WORKSPACE_CONFIG": ("config reproducibility.cublas_workspace",),
+    "environment variables.ATEN_CPU_CAPABILITY": ("config reproducibility.instruction_set",),
+    "environment variables.MKL_CBWR": ("config reproducibility.mkl_branch",),
+    "environment variables.ONEDNN_MAX_CPU_ISA": ("config reproducibility.onednn_instruction_set",),
     "environment variables.PYTHONHASHSEED": (_HASH_SEED,),
     "environment switches.python_hash_seed": (_HASH_SEED,),
     "environment switches.hash_randomization": (_HASH_SEED,),
     "environment gpu": ("config hardware.device",),
-    "environment cpu_vendor": ("config agreement.name",),
-    "distribution reduction": ("config agreement.reduction",),
+    "environment cpu_vendor": ("config reproducibility.name",),
+    "distribution reduction": ("config reproducibility.reduction",),
     "distribution microbatches": ("config trainer.microbatches",),
-    "distribution microbatch_examples": ("config trainer.batch_examples",
+    "distribution microbatch_examples": ("config trainer.batch_size",
                                          "config trainer.microbatches"),
 }  # fmt: skip
 # A circumstance, and the claim of `saigen verify` that it does not matter. Folder and host are not
@@ -142,13 +142,15 @@ def values(a: Run, b: Run) -> list[Difference]:
 
 
 def _trees(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What is compared, by layer: of the config what has no layer of its own, and its circumstances
+    """What is compared, by layer: of the config what has no layer of its own, and its metadata
     (`surroundings`).
     """
-    around, config = run.record["circumstances"], run.config
-    agreement = {k: v for k, v in config["agreement"].items() if k != "python_hash_seed"}
+    around, config = run.record["metadata"], run.config
+    reproducibility = {
+        k: v for k, v in config["reproducibility"].items() if k != "python_hash_seed"
+    }
     seeds = {k: v for k, v in config["randomness"].items() if k != "streams"}
-    yield "config", config | {"agreement": agreement, "randomness": seeds}
+    yield "config", config | {"reproducibility": reproducibility, "randomness": seeds}
     yield "surroundings", around.get("config", {})
     yield "environment", run.content_of("environment") | {"canary": None}
     yield "randomness", run.content_of("randomness")
@@ -158,7 +160,7 @@ def _trees(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
     total = (run.outcome["trace"] or {}).get("steps")
     continued = ABSENT if steps is None or total in (None, steps) else int(total) - int(steps)
     parts = ("machine", "git", "folder", "arguments", "surroundings", "dvc", "drift")
-    yield "circumstances", {CONTINUED: continued} | {part: around.get(part) for part in parts}
+    yield "metadata", {CONTINUED: continued} | {part: around.get(part) for part in parts}
 
 
 def _nothing(a: Run, b: Run, key: str) -> str | None:
@@ -178,7 +180,7 @@ def _follows(found: Difference, titles: Collection[str]) -> str | None:
     """Which of the differences that there are a difference comes from."""
     if found.layer == "environment" and found.name.startswith("lock."):
         return "the packages" if found.kind != NOTHING else None
-    switch = f"config agreement.{found.name.removeprefix('switches.')}"
+    switch = f"config reproducibility.{found.name.removeprefix('switches.')}"
     default = (switch,) if found.layer == "environment" else ()
     sources = _REPEATS.get(under(found.title, _REPEATS), default)
     return next((source for source in sources if source in titles), None)

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from saigen.documents import Document
 from saigen.analysis.difference import CONTINUED, EXPERIMENT, Difference, Place
 from saigen.analysis.divergence import Divergence
 from saigen.analysis.run import Run
+from saigen.documents import Document
 from saigen.runs.record import promises_bits
 
 _PREPARED: tuple[Place, ...] = ("samples", "forward", "selection", "evaluation")
@@ -57,7 +57,9 @@ def verdict(a: Run, b: Run, differences: Sequence[Difference], divergence: Diver
     if violated:
         nothing = "VIOLATION: nothing in the recipe differs"
     elif same_recipe:
-        nothing = "nothing in the recipe differs; its agreement promises a distribution and no bits"
+        nothing = (
+            "nothing in the recipe differs; its reproducibility promises a distribution and no bits"
+        )
     sentence = f"{nothing}, and yet {divergence.words}"
     found = _circumstance(differences, divergence) if violated else None
     if found is None:
@@ -70,7 +72,7 @@ def verdict(a: Run, b: Run, differences: Sequence[Difference], divergence: Diver
 
 
 def _circumstance(differences: Sequence[Difference], divergence: Divergence) -> Difference | None:
-    """Of the circumstances that a claim covers, the one that most likely broke it: first a
+    """Of the metadata that a claim covers, the one that most likely broke it: first a
     continuation where the runs part, never one that came later.
     """
     step = -1 if divergence.place == "initial weights" else divergence.step

@@ -6,20 +6,20 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from saigen.analysis.diff import Diff, diff
 from saigen.analysis.attempts import Attempt, Attempts
 from saigen.analysis.claims import Claim, Result, Verification
+from saigen.analysis.diff import Diff, diff
 from saigen.analysis.locate import locate
 from saigen.analysis.perturbations import Perturbation, perturbations
-from saigen.analysis.sandbox import end_all
 from saigen.analysis.run import Run, open_run
+from saigen.analysis.sandbox import end_all
 from saigen.config.compose import CONF
 from saigen.config.derive import derive
+from saigen.errors import Refusal
 from saigen.recipe import LAYERS
+from saigen.runs.folders import RESULTS
 from saigen.runs.metadata import now
 from saigen.runs.record import NAME, repeats
-from saigen.runs.folders import RESULTS
-from saigen.errors import Refusal
 
 Say = Callable[[str], None]
 
@@ -49,7 +49,7 @@ def verify(
 
         if published and (other := _other_layers(published, baseline.run)):
             say(f"not the recipe of {published.name} any more: {', '.join(other)} changed since")
-        attempts.trained_steps = baseline.run.record["circumstances"]["training"]["steps"]
+        attempts.trained_steps = baseline.run.record["metadata"]["training"]["steps"]
 
         def judged(perturbation: Perturbation) -> Claim:
             claim = _judge(attempts, baseline, perturbation)
@@ -73,7 +73,7 @@ def verify(
             steps=attempts.steps,
             started_at=started,
             finished_at=now(),
-            machine=baseline.run.record["circumstances"]["machine"]["cpu_model"],
+            machine=baseline.run.record["metadata"]["machine"]["cpu_model"],
             layers={name: baseline.run.layer(name)["digest"] for name in LAYERS},
             config=baseline.run.config,
             claims=claims,
@@ -119,11 +119,11 @@ def _judge(attempts: Attempts, baseline: Attempt, perturbation: Perturbation) ->
         "expected": baseline.run.outcome["digest"],
     }
     if attempt.run is not None:
-        circumstances = attempt.run.record["circumstances"]
+        metadata = attempt.run.record["metadata"]
         evidence |= {
             "got": attempt.run.outcome["digest"],
-            "processes": circumstances["training"]["processes"],
-            "continued": len(circumstances["continued"]),
+            "processes": metadata["training"]["processes"],
+            "continued": len(metadata["continued"]),
         }
     return claim.model_copy(update={"result": result, "why": why, "evidence": evidence})
 
@@ -139,7 +139,7 @@ def _result(perturbation: Perturbation, baseline: Run, attempt: Attempt) -> tupl
         said = _reason(attempt.said)
         why = said if perturbation.measured else f"the training did not end: {said}"
         return ("fact" if perturbation.fact else "broken"), why
-    if perturbation.killed and not attempt.run.record["circumstances"]["continued"]:
+    if perturbation.killed and not attempt.run.record["metadata"]["continued"]:
         return "not tried", "the training ended before it could be killed"
     found = diff(baseline, attempt.run)
     if perturbation.fact:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from saigen import git_dvc
-from saigen.digest import digest_file
 from saigen.analysis import remotes
 from saigen.analysis.run import Run
+from saigen.digest import digest_file
 from saigen.errors import Refusal
 from saigen.yaml_text import outs_of
 
@@ -29,7 +29,7 @@ def worktree(root: Path, commit: str) -> Iterator[Path]:
 
 def commit_of(run: Run) -> str:
     """The commit of a run. Raises Refusal if it has none, or if what was not committed is lost."""
-    state: dict[str, Any] = run.record["circumstances"].get("git") or {}
+    state: dict[str, Any] = run.record["metadata"].get("git") or {}
     patch = digest_file(run.patch) if run.patch else None
     left_out, code = lacking(run), run.layer("code")["files"]
     lost = [
@@ -54,7 +54,7 @@ def commit_of(run: Run) -> str:
 
 def lacking(run: Run) -> dict[str, str]:
     """What was neither committed nor kept of a run, and why, by name."""
-    state = run.record["circumstances"].get("git") or {}
+    state = run.record["metadata"].get("git") or {}
     return dict(state.get("left_out", {}))
 
 
@@ -65,7 +65,7 @@ def lay_out(run: Run, project: Path) -> None:
     """
     if run.patch and (told := git_dvc.apply(project, run.patch)):
         raise _not_the_source(run, "code.patch", told)
-    state, code = run.record["circumstances"]["git"], run.layer("code")["files"]
+    state, code = run.record["metadata"]["git"], run.layer("code")["files"]
     for name, digest in {**state.get("untracked", {}), **code}.items():
         if _digest(project / name) == digest:
             continue

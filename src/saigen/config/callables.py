@@ -14,14 +14,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from saigen.project_code import line_of
 from saigen.config.allowlist import allowed_modules, resolve
 from saigen.config.argument_names import refuse_two_units, unread
-from saigen.config.parameter_types import accepts, unbounded, words
-from saigen.config.signatures import Parameter, Signature, signatures
 from saigen.config.keys import walk
+from saigen.config.parameter_types import accepts, unbounded, words
 from saigen.config.schema import Call
+from saigen.config.signatures import Parameter, Signature, signatures
 from saigen.errors import Refusal
+from saigen.project_code import line_of
 
 TARGET = "_target_"
 ARGS = "_args_"

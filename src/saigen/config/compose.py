@@ -4,8 +4,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from saigen.digest import canonical_json
-from saigen.documents import reason
 from saigen.config.callables import check_calls
 from saigen.config.derive import derive
 from saigen.config.layers import lay
@@ -13,10 +11,12 @@ from saigen.config.machine import refuse_machine
 from saigen.config.messages import refusal_of
 from saigen.config.origins import Origins, Where
 from saigen.config.overrides import normalized
-from saigen.config.presets import refuse_frame, refuse_presets
-from saigen.config.sources import read_sources, read_text, unreadable
 from saigen.config.portability import refuse_unportable
+from saigen.config.presets import refuse_frame, refuse_presets
 from saigen.config.schema import Config
+from saigen.config.sources import read_sources, read_text, unreadable
+from saigen.digest import canonical_json
+from saigen.documents import reason
 from saigen.errors import Refusal, refuse_secrets
 
 CONF = Path("conf")

@@ -16,11 +16,11 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from saigen import files
-from saigen.documents import DOCUMENT_BYTES, read_bytes
 from saigen.config.keys import value_at
 from saigen.config.layers import lay
 from saigen.config.overrides import options, parse, picked
 from saigen.config.sources import read_sources
+from saigen.documents import DOCUMENT_BYTES, read_bytes
 from saigen.yaml_text import outs_of
 
 NOTES = Path(".saigen/cache/composed")

@@ -13,17 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from saigen.documents import read_bytes, reason
-from saigen.files import write_whole
 from saigen.config import dvc_notes as notes
 from saigen.config.compose import CONF, PARAMS, Composition, compose, read_composed
 from saigen.config.derive import derive, in_hydras_words
+from saigen.config.dvc_notes import Note
 from saigen.config.keys import differences
 from saigen.config.layers import lay
-from saigen.config.dvc_notes import Note
 from saigen.config.origins import Origins
 from saigen.config.sources import read_sources, unreadable
+from saigen.documents import read_bytes, reason
 from saigen.errors import Refusal
+from saigen.files import write_whole
 from saigen.yaml_text import LOADER, YAML_BYTES, refuse_bomb
 
 Say = Callable[[str], None]

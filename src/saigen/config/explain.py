@@ -6,15 +6,15 @@ from typing import Any, Literal
 
 from pydantic import AliasGenerator, BaseModel, ConfigDict, Field
 
-from saigen.config.callables import TARGET
 from saigen.config.argument_names import UNITS, ending
-from saigen.config.parameter_types import Type, bounds_of, unbounded, words
-from saigen.config.signatures import signatures
+from saigen.config.callables import TARGET
 from saigen.config.compose import CONF, Composition, compose
 from saigen.config.keys import nearest, value_at
 from saigen.config.messages import meaning_of
 from saigen.config.origins import Origins
 from saigen.config.overrides import options
+from saigen.config.parameter_types import Type, bounds_of, unbounded, words
+from saigen.config.signatures import signatures
 from saigen.config.sources import read_sources
 from saigen.errors import Refusal
 

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from saigen.config.argument_names import unread
-from saigen.config.parameter_types import Type, bounded, type_of, words
 from saigen.config.keys import nearest
+from saigen.config.parameter_types import Type, bounded, type_of, words
 from saigen.config.schema import NEWER_KEYS, STREAMS, Config, Section
 from saigen.errors import Refusal
 

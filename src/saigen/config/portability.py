@@ -1,8 +1,8 @@
-"""What the portable agreement promises nothing of, refused by name.
+"""What the portable reproducibility promises nothing of, refused by name.
 
 Equal bits across x86-64 processors were measured under emulation for two profiles (that of
-conf/agreement/portable.yaml, and one without AVX). MKL's float32 square root is outside both: no
-setting makes it equal, and every optimizer that takes it outside a fused kernel inherits that.
+conf/reproducibility/portable.yaml, and one without AVX). MKL's float32 square root is outside both:
+no setting makes it equal, and every optimizer that takes it outside a fused kernel inherits that.
 """
 
 from saigen.config.origins import Where
@@ -18,7 +18,7 @@ _NEVER_SAFE = ("RMSprop", "NAdam", "RAdam", "Adadelta", "Adafactor", "SparseAdam
 
 def refuse_unportable(config: Config, where: Where) -> None:
     """Raise Refusal where a config asks for `portable` and for what it cannot hold."""
-    if config.agreement.name != "portable":
+    if config.reproducibility.name != "portable":
         return
     _refuse_profile(config, where)
     _refuse_optimizer(config, where)
@@ -28,25 +28,25 @@ def refuse_unportable(config: Config, where: Where) -> None:
     ):
         if value != wanted:
             raise Refusal(
-                "the portable agreement does not hold here",
+                "the portable reproducibility does not hold here",
                 where=where(key),
                 expected=f"{str(wanted).lower()}: {why}",
                 got=str(value).lower(),
-                fix=f"{key}={str(wanted).lower()}, or agreement=exact",
+                fix=f"{key}={str(wanted).lower()}, or reproducibility=exact",
             )
 
 
 def _refuse_profile(config: Config, where: Where) -> None:
-    chosen = tuple(getattr(config.agreement, key) for key in _KEYS)
+    chosen = tuple(getattr(config.reproducibility, key) for key in _KEYS)
     wrong = [[k for k, a, b in zip(_KEYS, p, chosen, strict=True) if a != b] for p in _PROFILES]
     if [] not in wrong:
         profiles = " or ".join(", ".join(profile) for profile in _PROFILES)
         raise Refusal(
             "these instruction sets do not give the same bits on every processor",
-            where=where(f"agreement.{min(wrong, key=len)[0]}"),
+            where=where(f"reproducibility.{min(wrong, key=len)[0]}"),
             expected=f"{profiles} ({', '.join(_KEYS)})",
             got=", ".join(chosen),
-            fix="take conf/agreement/portable.yaml as it is, or agreement=exact",
+            fix="take conf/reproducibility/portable.yaml as it is, or reproducibility=exact",
         )
 
 
@@ -54,10 +54,10 @@ def _refuse_optimizer(config: Config, where: Where) -> None:
     library, _, name = config.optimizer.target.rpartition(".")
     fused = config.optimizer.arguments.get("fused") is True
     key, expected = "optimizer._target_", "SGD, or a fused Adam, AdamW or Adagrad"
-    fix = "optimizer=adamw or optimizer=sgd, or agreement=exact"
+    fix = "optimizer=adamw or optimizer=sgd, or reproducibility=exact"
     if name in _SAFE_IF_FUSED:
         key, expected = "optimizer.fused", f"true: the fused {name} rounds its square root itself"
-        fix = "optimizer.fused=true optimizer.foreach=false, or agreement=exact"
+        fix = "optimizer.fused=true optimizer.foreach=false, or reproducibility=exact"
     unsafe = name in _NEVER_SAFE or (name in _SAFE_IF_FUSED and not fused)
     if unsafe and f"{library}.".startswith("torch.optim."):
         raise Refusal(

@@ -99,11 +99,11 @@ class Trainer(Section):
 
     max_epochs: Count = Field(description="passes over the training split")
     max_steps: Count | None = Field(description="stop after this many steps; null: no limit")
-    batch_examples: Count = Field(description="examples behind one update, over all processes")
+    batch_size: Count = Field(description="examples behind one update, over all processes")
     microbatches: Count = Field(description="fixed slices of the batch")
-    evaluation_batch_examples: Count = Field(description="examples behind one evaluation pass")
+    eval_batch_size: Count = Field(description="examples behind one evaluation pass")
     precision: Literal["float32", "bfloat16"] = Field(description="of the forward pass")
-    clip_gradient_norm: Positive | None = Field(description="longest gradient; null: any")
+    max_grad_norm: Positive | None = Field(description="longest gradient; null: any")
     parameter_layout: Literal["flat", "tensors"] = Field(
         description="what the optimizer sees: one buffer, or one tensor a parameter"
     )
@@ -123,9 +123,9 @@ class Trainer(Section):
 
     @model_validator(mode="after")
     def _equal_microbatches(self) -> Self:
-        if self.batch_examples % self.microbatches:
+        if self.batch_size % self.microbatches:
             raise ValueError(
-                f"batch_examples ({self.batch_examples}) must be a multiple of "
+                f"batch_size ({self.batch_size}) must be a multiple of "
                 f"microbatches ({self.microbatches}): their shape is fixed"
             )
         return self
@@ -144,7 +144,7 @@ class Randomness(Section):
         return self
 
 
-class Agreement(Section):
+class Reproducibility(Section):
     """What "the same" means for this project, and the switches that make it so."""
 
     name: Literal["exact", "statistical", "portable"] = Field(description="kind of sameness")
@@ -226,21 +226,21 @@ class Config(Section):
     scheduler: Call = Field(description="what multiplies the learning rate at each step")
     trainer: Trainer = Field(description="how long, in which batches, what is kept")
     randomness: Randomness = Field(description="one seed a stream")
-    agreement: Agreement = Field(description='what "the same" means')
+    reproducibility: Reproducibility = Field(description='what "the same" means')
     hardware: Hardware = Field(description="device, threads, processes, workers")
     tracking: Tracking = Field(description="what is written while it runs")
     comparison: Comparison = Field(description="what two groups of runs are held to")
 
 
-# Keys that leave no mark on the bits. They are recorded with the circumstances and enter no
+# Keys that leave no mark on the bits. They are recorded with the metadata and enter no
 # recipe digest: how often a run was saved, shown or shared is not part of what it is.
-CIRCUMSTANCES = (
+METADATA = (
     "tracking",
     "comparison",
     "hardware.processes",
     "hardware.loader_workers",
     "hardware.process_timeout_seconds",
-    "agreement.environment_drift",
+    "reproducibility.environment_drift",
 )
 
 # Keys that a later version of the template brought: which version, and the value that keeps what

@@ -18,11 +18,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from saigen.digest import digest_file, digest_tree
-from saigen.files import write_whole
 from saigen.config.allowlist import allowed_modules, refuse_home, refuse_text, resolve
 from saigen.config.parameter_types import Type, type_of
+from saigen.digest import digest_file, digest_tree
 from saigen.errors import Refusal
+from saigen.files import write_whole
 
 CACHE = Path(".saigen/cache/signatures.json")
 

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from saigen.project_code import place_of
 from saigen.data.predictions import columns_of
 from saigen.errors import Failure, Refusal
+from saigen.project_code import place_of
 
 
 class Task(Protocol):

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
-from saigen.errors import Failure, Refusal
 from saigen.data.contract import broken, told
+from saigen.errors import Failure, Refusal
 from saigen.interruption import outlive_a_stop
 from saigen.streams import Streams
 

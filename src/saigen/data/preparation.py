@@ -14,13 +14,13 @@ from typing import Any, Protocol
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from saigen.config.schema import Data, Fractions, Prepare
 from saigen.digest import digest_bytes, digest_file
 from saigen.documents import Count, Name, Open, Sha256, read_document
+from saigen.errors import Refusal
 from saigen.files import MANIFEST, refuse_unless_replaceable, replacing, write_json, write_whole
 from saigen.printing import one_line
 from saigen.project_code import place_of
-from saigen.config.schema import Data, Fractions, Prepare
-from saigen.errors import Refusal
 
 SPLITS = ("train", "validation", "evaluation")
 SCHEMA = 2

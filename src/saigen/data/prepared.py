@@ -16,6 +16,10 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from saigen.arrays import at_work, load_npy
+from saigen.config.callables import TARGET, instantiate
+from saigen.config.keys import leaves
+from saigen.config.schema import Config, Prepare
+from saigen.data import preparation
 from saigen.digest import digest_file, digest_tree, digest_value
 from saigen.digest_cache import digest_unless_seen
 from saigen.documents import (
@@ -31,16 +35,12 @@ from saigen.documents import (
     read_document,
     regular,
 )
+from saigen.environment.file_reads import noted
+from saigen.errors import Refusal
 from saigen.files import MANIFEST, locked, refuse_other_files
 from saigen.project_code import project_errors
-from saigen.config.callables import TARGET, instantiate
-from saigen.config.keys import leaves
-from saigen.source_imports import imported_sources
 from saigen.recipe import Rows, Snapshot
-from saigen.environment.file_reads import noted
-from saigen.config.schema import Config, Prepare
-from saigen.errors import Refusal
-from saigen.data import preparation
+from saigen.source_imports import imported_sources
 
 FOLDER = Path("prepared")
 STORE = Path(".saigen/prepared")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from saigen.printing import one_line
 from saigen.errors import Refusal
+from saigen.printing import one_line
 
 _WHOLE = re.compile(r"-?[0-9]{1,18}")  # in ASCII; 18 digits fit into int64
 

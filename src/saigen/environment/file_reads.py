@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from saigen.digest import digest_file
 from saigen.config.allowlist import allowed_modules
+from saigen.digest import digest_file
 from saigen.source_code import SOURCE
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from saigen.project_code import line_of
 from saigen.environment.installed_files import Replaced, changed_files
 from saigen.errors import Refusal
+from saigen.project_code import line_of
 
 _LOCKED = re.compile(r"^([a-z0-9][a-z0-9.-]*)==(\S+)", re.MULTILINE)
 _TOOLS = frozenset({"pip", "saigen"})  # they may be there; neither enters a number
@@ -32,7 +32,7 @@ class Drift:
 
     @property
     def lines(self) -> list[str]:
-        """All of it, for a person and the circumstances of a record."""
+        """All of it, for a person and the metadata of a record."""
         return [*self.distributions, *map(str, self.files)]
 
     @property
@@ -64,7 +64,7 @@ def _held(root: Path, policy: str) -> Drift:
             where=sys.prefix,
             expected=f"exactly what {lock_file(root).relative_to(root)} lists",
             got=found.words(),
-            fix=f"{mend()}; agreement.environment_drift=warn takes it as it is and records it",
+            fix=f"{mend()}; reproducibility.environment_drift=warn takes and records it",
         )
     if found.lines and os.environ.get("RANK", "0") == "0":
         told = f"{_DRIFTED}, which is recorded: {found.words()}; to mend it: {mend()}"

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from saigen.digest import digest_tree
 from saigen.config.keys import value_at
+from saigen.digest import digest_tree
 
 if TYPE_CHECKING:
     import torch
@@ -40,9 +40,9 @@ def sing(device: str, *, portable: bool) -> dict[str, Any]:
     """Run the operations; returns `digest` and `operations`, name -> 16 hex digits of SHA-256.
 
     Call after the switches were set. Draws come from generators of their own: no stream is
-    touched. Nondeterministic kernels are off while it runs, whatever the agreement, so that the
-    digest is a function of the environment. Under `portable` the operations that agreement does
-    not promise are left out. 71 operations take 0.03 s, and 0.3 s the first time (1 or 2 threads).
+    touched. Nondeterministic kernels are off while it runs, whatever was chosen, so that the
+    digest is a function of the environment. Under `portable` the operations that it does not
+    promise are left out. 71 operations take 0.03 s, and 0.3 s the first time (1 or 2 threads).
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""The switches of an agreement: set before the interpreter starts or right after, then read back.
+"""The switches of `reproducibility`: set before the interpreter starts or after, then read back.
 
 What only works before the start (hash seed, instruction set, cuBLAS workspace) is set by
 starting again once, in the same process, with the right environment.
@@ -24,21 +24,21 @@ _NEVER = ("OMP_DYNAMIC", "OMP_THREAD_LIMIT", "OMP_MAX_ACTIVE_LEVELS", "OMP_NESTE
 
 def environment_of(config: Config) -> dict[str, str | None]:
     """The variables that this config needs before the interpreter starts; None: unset."""
-    agreement, threads = config.agreement, str(config.hardware.intra_op_threads)
+    reproducibility, threads = config.reproducibility, str(config.hardware.intra_op_threads)
 
     def unless_native(value: str) -> str | None:
         return None if value == "native" else value
 
     return {
-        "PYTHONHASHSEED": str(agreement.python_hash_seed),
-        "CUBLAS_WORKSPACE_CONFIG": agreement.cublas_workspace,
+        "PYTHONHASHSEED": str(reproducibility.python_hash_seed),
+        "CUBLAS_WORKSPACE_CONFIG": reproducibility.cublas_workspace,
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         # saigen: constant, because who sets it knows the machine, and it moves no bit
         "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", _SPIN_TURNS),
-        "ATEN_CPU_CAPABILITY": unless_native(agreement.instruction_set),
-        "MKL_CBWR": unless_native(agreement.mkl_branch),
-        "ONEDNN_MAX_CPU_ISA": unless_native(agreement.onednn_instruction_set),
+        "ATEN_CPU_CAPABILITY": unless_native(reproducibility.instruction_set),
+        "MKL_CBWR": unless_native(reproducibility.mkl_branch),
+        "ONEDNN_MAX_CPU_ISA": unless_native(reproducibility.onednn_instruction_set),
         **dict.fromkeys(_NEVER),
     }
 
@@ -86,7 +86,7 @@ def apply(config: Config) -> None:
 
     from saigen.environment.optimizer_step import leave_the_compiler_out
 
-    agreement, hardware = config.agreement, config.hardware
+    reproducibility, hardware = config.reproducibility, config.hardware
     if hardware.device == "cuda" and not torch.cuda.is_available():
         raise Refusal(
             "there is no CUDA device",
@@ -99,18 +99,18 @@ def apply(config: Config) -> None:
     if torch.get_num_interop_threads() != hardware.inter_op_threads:
         torch.set_num_interop_threads(hardware.inter_op_threads)
     if hardware.compile:
-        torch.use_deterministic_algorithms(agreement.deterministic_algorithms)
+        torch.use_deterministic_algorithms(reproducibility.deterministic_algorithms)
     else:
         # what the public function calls, without its import of the compiler (1.5 s)
-        torch._C._set_deterministic_algorithms(agreement.deterministic_algorithms)
+        torch._C._set_deterministic_algorithms(reproducibility.deterministic_algorithms)
         leave_the_compiler_out()
-    torch._C._set_deterministic_fill_uninitialized_memory(agreement.fill_uninitialized_memory)
-    torch.set_float32_matmul_precision(agreement.float32_matmul_precision)
-    torch.backends.cudnn.benchmark = agreement.cudnn_benchmark
-    torch.backends.cudnn.deterministic = agreement.cudnn_deterministic
-    torch.backends.cudnn.allow_tf32 = agreement.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = agreement.allow_tf32
-    reduced = agreement.allow_reduced_precision_reduction
+    torch._C._set_deterministic_fill_uninitialized_memory(reproducibility.fill_uninitialized_memory)
+    torch.set_float32_matmul_precision(reproducibility.float32_matmul_precision)
+    torch.backends.cudnn.benchmark = reproducibility.cudnn_benchmark
+    torch.backends.cudnn.deterministic = reproducibility.cudnn_deterministic
+    torch.backends.cudnn.allow_tf32 = reproducibility.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = reproducibility.allow_tf32
+    reduced = reproducibility.allow_reduced_precision_reduction
     torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = reduced
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = reduced
 
@@ -145,10 +145,10 @@ def refuse_unless_set(config: Config, found: Mapping[str, Any]) -> None:
     """Compare what was read back with what was asked for; raise Refusal on the first difference."""
     import torch
 
-    wanted = config.agreement.model_dump() | {
+    wanted = config.reproducibility.model_dump() | {
         "intra_op_threads": config.hardware.intra_op_threads,
         "inter_op_threads": config.hardware.inter_op_threads,
-        "python_hash_seed": str(config.agreement.python_hash_seed),
+        "python_hash_seed": str(config.reproducibility.python_hash_seed),
     }
     instructions = wanted.pop("instruction_set")
     # torch takes ATEN_CPU_CAPABILITY at its word, also where the processor lacks it
@@ -156,7 +156,7 @@ def refuse_unless_set(config: Config, found: Mapping[str, Any]) -> None:
     if instructions in has and not has[instructions]():
         raise Refusal(
             f"this processor has no {instructions}",
-            where="agreement.instruction_set",
+            where="reproducibility.instruction_set",
             expected=f"a processor with {instructions}",
             got="one without",
             fix="run on another machine, or choose native or default and let the recipe say so",
@@ -167,7 +167,7 @@ def refuse_unless_set(config: Config, found: Mapping[str, Any]) -> None:
         if name in wanted and wanted[name] != value:
             raise Refusal(
                 "a switch was set and did not stay set",
-                where=f"agreement.{name}",
+                where=f"reproducibility.{name}",
                 expected=repr(wanted[name]),
                 got=repr(value),
                 fix="look for what else sets it (a library, an environment variable), or "

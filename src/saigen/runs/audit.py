@@ -11,13 +11,13 @@ from pydantic import Field
 from saigen import git_dvc
 from saigen.digest import digest_bytes, digest_file, digest_tree, digest_value
 from saigen.documents import Document
+from saigen.errors import Refusal
 from saigen.files import is_regular, json_bytes, locked
 from saigen.printing import one_line
 from saigen.runs import ledger
-from saigen.runs.store import FOLDER
-from saigen.runs.record import NAME, is_proven_by, outcome_digest, read_record
 from saigen.runs.folders import LOCK, RESULTS, VERIFICATION
-from saigen.errors import Refusal
+from saigen.runs.record import NAME, is_proven_by, outcome_digest, read_record
+from saigen.runs.store import FOLDER
 
 _TIMES = ("started_at", "finished_at")  # of a run; no one alteration changes both
 
@@ -145,7 +145,7 @@ def _differs(record: dict[str, Any], committed: bytes) -> bool:
     """Whether a committed record is of the same run, and differs in more than claims."""
     try:
         other = json.loads(committed)
-        times = [other["circumstances"][at] != record["circumstances"].get(at) for at in _TIMES]
+        times = [other["metadata"][at] != record["metadata"].get(at) for at in _TIMES]
     except (ValueError, KeyError, TypeError):
         return bool(committed)
     return not all(times) and other | {"claims": {}} != record | {"claims": {}}

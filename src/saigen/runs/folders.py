@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from saigen.documents import DOCUMENT_BYTES, parse_json, read_bytes
+from saigen.errors import Refusal
 from saigen.files import is_locked, locked
 from saigen.runs.record import NAME, read_record
-from saigen.errors import Refusal
 
 RUNS = Path("runs")
 VERIFICATION, BADGE = "verify.json", "verify.svg"  # beside the record in RESULTS
@@ -119,8 +119,6 @@ def _fitting(reference: str, known: list[str]) -> list[str]:
 def _started_at(folder: Path) -> str:
     """When a run says that it was started, unchecked; empty where that cannot be read."""
     try:
-        return str(
-            parse_json(read_bytes(folder / NAME, DOCUMENT_BYTES))["circumstances"]["started_at"]
-        )
+        return str(parse_json(read_bytes(folder / NAME, DOCUMENT_BYTES))["metadata"]["started_at"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""

@@ -1,6 +1,6 @@
 """The ledger: which recipe gave which outcome, append-only, each line chained to the one before.
 
-One recipe with two outcomes is a reproducibility violation, unless its agreement promises no
+One recipe with two outcomes is a reproducibility violation, unless its reproducibility promises no
 bits; `append` finds it in the moment in which it happens. The last write of a run goes through
 here.
 """
@@ -16,12 +16,12 @@ from pydantic import Field
 
 from saigen.digest import canonical_json, digest_bytes, digest_file, digest_value
 from saigen.documents import Count, Document, Name, RunId, Sha256, conform, parse_json
+from saigen.errors import Refusal
 from saigen.files import json_bytes, locked, sync_folder, write_whole
+from saigen.runs.folders import LOCK, readable
 from saigen.runs.metadata import now
 from saigen.runs.record import NAME as RECORD
 from saigen.runs.record import promises_bits, refuse_unwritable
-from saigen.runs.folders import LOCK, readable
-from saigen.errors import Refusal
 
 NAME = "ledger.jsonl"
 _GENESIS = "0" * 64
@@ -49,7 +49,7 @@ class Standing:
 
     times: int  # how often this recipe was made, this run included
     other: str | None  # an earlier run of the recipe with another outcome
-    bits: bool  # whether its agreement promises bits
+    bits: bool  # whether its reproducibility promises bits
     cut: str = ""  # what was cut from the ledger's end before the run was entered
 
     @property
@@ -62,7 +62,7 @@ class Standing:
             return f"VIOLATION: the same recipe gave another outcome in {self.other}"
         if self.times == 1:
             return "made for the first time"
-        how = f"with other bits than {self.other}, as its agreement allows"
+        how = f"with other bits than {self.other}, as its reproducibility allows"
         return f"made again, {how if self.other else 'identical'} ({ordinal(self.times)} time)"
 
 

@@ -7,10 +7,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from saigen.documents import Document
-from saigen.runs import ledger
-from saigen.runs.record import Metric, promises_bits, read_record
-from saigen.runs.folders import all_runs, is_claimed
 from saigen.errors import Refusal
+from saigen.runs import ledger
+from saigen.runs.folders import all_runs, is_claimed
+from saigen.runs.record import Metric, promises_bits, read_record
 
 
 class Row(Document):
@@ -88,7 +88,7 @@ def _row(folder: Path, lines: Sequence[dict[str, Any]], *, altered: bool) -> Row
     bits = promises_bits(record)
     standing = ledger.standing_of(line, lines[: line["number"]], bits=bits) if line else None
     unknown = "the ledger was altered: `saigen audit`" if altered else "not in the ledger"
-    failure = record["circumstances"].get("failure")
+    failure = record["metadata"].get("failure")
     state = "complete" if record["complete"] else "failed" if failure else "interrupted"
     if standing and standing.violated:
         state = "violation"
@@ -97,7 +97,7 @@ def _row(folder: Path, lines: Sequence[dict[str, Any]], *, altered: bool) -> Row
     return Row.model_validate(
         {
             "run": record["run"],
-            "started_at": record["circumstances"]["started_at"],
+            "started_at": record["metadata"]["started_at"],
             "state": state,
             "failure": failure["what"] if state == "failed" else None,
             "recipe": record["recipe"]["digest"],
@@ -106,7 +106,7 @@ def _row(folder: Path, lines: Sequence[dict[str, Any]], *, altered: bool) -> Row
             "made": str(standing or unknown),
             "claims": {name: claim["result"] for name, claim in record["claims"].items()},
             "config": leaves(record["recipe"]["layers"]["config"]["values"])
-            | leaves(record["circumstances"].get("config", {})),
+            | leaves(record["metadata"].get("config", {})),
         }
     )
 

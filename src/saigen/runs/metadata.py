@@ -1,4 +1,4 @@
-"""Circumstances: when, where, how long, from which commit. Recorded, and in no digest."""
+"""Metadata: when, where, how long, from which commit. Recorded, and in no digest."""
 
 import datetime
 import os
@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from saigen.environment import machine as environment
-from saigen.source_code import SOURCE
 from saigen.config.compose import Composition
 from saigen.config.keys import value_at
-from saigen.config.schema import CIRCUMSTANCES
+from saigen.config.schema import METADATA
+from saigen.environment import machine as environment
 from saigen.runs import uncommitted
+from saigen.source_code import SOURCE
 
 _DVC = ("DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV")
 
@@ -36,7 +36,7 @@ def capture(root: Path, composition: Composition, drift: list[str]) -> dict[str,
         "machine": environment.machine(),
         "git": uncommitted.state(root),
         "dvc": {name: os.environ[name] for name in _DVC if name in os.environ},
-        "config": {key: value_at(composition.values, key) for key in CIRCUMSTANCES},
+        "config": {key: value_at(composition.values, key) for key in METADATA},
         "drift": drift,
         "continued": [],
     }

@@ -28,6 +28,7 @@ from saigen.documents import (
     reason,
     regular,
 )
+from saigen.errors import Refusal
 from saigen.files import (
     MANIFEST,
     refuse_other_files,
@@ -38,7 +39,6 @@ from saigen.files import (
 )
 from saigen.recipe import of_config
 from saigen.runs.record import Recipe
-from saigen.errors import Refusal
 
 FOLDER = Path("model")  # of the project: the published one, output of the DVC stage `train`
 WEIGHTS = "weights.safetensors"

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from saigen.config.schema import METADATA
 from saigen.digest import digest_tree, digest_value
 from saigen.documents import (
     DOCUMENT_BYTES,
@@ -35,11 +36,10 @@ from saigen.documents import (
     read_document,
     reason,
 )
-from saigen.files import write_json
 from saigen.environment.machine import VARIABLES
-from saigen.recipe import Rows, Snapshot
-from saigen.config.schema import CIRCUMSTANCES
 from saigen.errors import Refusal
+from saigen.files import write_json
+from saigen.recipe import Rows, Snapshot
 from saigen.secret_scan import redact_value
 
 SCHEMA = 2
@@ -92,7 +92,7 @@ class Values(Open):
     """The config, as far as whoever reads a record relies on its shape."""
 
     data: DataValues
-    agreement: AgreementValues
+    reproducibility: AgreementValues
     prepare: PrepareValues
     task: Tree
     trainer: Tree
@@ -231,14 +231,14 @@ class Ending(Document):
     why: Text
 
 
-class Circumstances(Open):
+class Metadata(Open):
     """When, where, how long: in no digest."""
 
     started_at: Name
     overrides: list[Text]
     machine: Machine
     git: GitState
-    config: dict[Literal[CIRCUMSTANCES], Any]  # type: ignore[valid-type]
+    config: dict[Literal[METADATA], Any]  # type: ignore[valid-type]
     continued: list[Tree]
     training: Training | None = None
     imported: Imported | None = None
@@ -253,7 +253,7 @@ class ClaimEntry(Open):
 
 
 class Record(Document):
-    """Recipe, outcome, circumstances and claims of one run."""
+    """Recipe, outcome, metadata and claims of one run."""
 
     schema_: Literal[2] = Field(alias="schema")
     run: RunId = Field(description="the run's id: the head of its recipe digest, and a number")
@@ -263,7 +263,7 @@ class Record(Document):
     files: dict[RelativePath, Sha256] = Field(
         description="sha256 of every other file of the run folder"
     )
-    circumstances: Circumstances
+    metadata: Metadata
     claims: dict[Name, ClaimEntry] = Field(
         description="what was proven for this recipe, with evidence"
     )
@@ -275,7 +275,7 @@ class Record(Document):
         return self
 
 
-def new_record(run: str, recipe: dict[str, Any], circumstances: dict[str, Any]) -> dict[str, Any]:
+def new_record(run: str, recipe: dict[str, Any], metadata: dict[str, Any]) -> dict[str, Any]:
     """A record as it stands before step 0."""
     return {
         "schema": SCHEMA,
@@ -284,7 +284,7 @@ def new_record(run: str, recipe: dict[str, Any], circumstances: dict[str, Any]) 
         "recipe": recipe,
         "outcome": dict.fromkeys(Outcome.model_fields),
         "files": {},
-        "circumstances": circumstances,
+        "metadata": metadata,
         "claims": {},
     }
 
@@ -302,7 +302,7 @@ def write_failure(folder: Path, what: str, why: str) -> None:
     """Say in the record of a run that is not complete what ended it."""
     record = read_record(folder)
     if not record["complete"]:
-        record["circumstances"]["failure"] = {"what": what[:1000], "why": why[:20_000]}
+        record["metadata"]["failure"] = {"what": what[:1000], "why": why[:20_000]}
         write_record(folder, record)
 
 
@@ -338,9 +338,9 @@ def repeats(
 
 
 def promises_bits(record: dict[str, Any]) -> bool:
-    """Whether the agreement of a run promises bits; `statistical` promises a distribution."""
+    """Whether the reproducibility of a run promises bits; `statistical` promises a distribution."""
     values = record["recipe"]["layers"]["config"]["values"]
-    return bool(values["agreement"]["name"] != "statistical")
+    return bool(values["reproducibility"]["name"] != "statistical")
 
 
 def refuse_unwritable(record: dict[str, Any]) -> None:
@@ -360,9 +360,9 @@ def refuse_unwritable(record: dict[str, Any]) -> None:
 def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Check a record against its schema and write it, whole or not at all.
 
-    No secret gets into its circumstances; one line says what was left out.
+    No secret gets into its metadata; one line says what was left out.
     """
-    record["circumstances"], found = redact_value(record["circumstances"])
+    record["metadata"], found = redact_value(record["metadata"])
     if found:
         print(
             f"note: left out of the record of {record['run']}: {', '.join(found)}", file=sys.stderr

@@ -65,7 +65,7 @@ def _state(row: Row) -> str:
 def _unfinished(record: dict[str, Any]) -> str:
     if record["complete"]:
         return ""
-    failure = record["circumstances"].get("failure")
+    failure = record["metadata"].get("failure")
     return f" (failed: {failure['what']})" if failure else " (not complete)"
 
 

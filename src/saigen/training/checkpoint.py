@@ -33,8 +33,8 @@ from saigen.documents import (
     reason,
     refuse_unbounded,
 )
-from saigen.files import end_replacements, json_bytes, replacing, write_json, write_whole
 from saigen.errors import Failure, Refusal
+from saigen.files import end_replacements, json_bytes, replacing, write_json, write_whole
 
 SCHEMA = 2
 _TENSORS = "state.safetensors"

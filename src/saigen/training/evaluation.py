@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from saigen.config.schema import Config
-from saigen.errors import Refusal
-from saigen.training.build import build_dataset
 from saigen.data.contract import Task, metrics_of, refuse_columns, rows_of
-from saigen.training.leaks import GlobalsWatch
 from saigen.data.loader import Batch, fetch, to_device
+from saigen.errors import Refusal
 from saigen.streams import Streams
+from saigen.training.build import build_dataset
+from saigen.training.leaks import GlobalsWatch
 
 PURPOSES = ("validation", "evaluation", "prediction")  # places in the stream `evaluation`
 
@@ -21,7 +21,7 @@ PURPOSES = ("validation", "evaluation", "prediction")  # places in the stream `e
 class Evaluation:
     """How models are measured on the arrays of one split.
 
-    Every forward pass has `trainer.evaluation_batch_examples` rows, the last one filled up by
+    Every forward pass has `trainer.eval_batch_size` rows, the last one filled up by
     repeating samples, so that a row's bits do not depend on how many rows stand in the file. What
     draws numbers there draws the same each time: the stream `evaluation` is set before each batch,
     by purpose and batch, whatever was measured or trained before.
@@ -40,7 +40,7 @@ class Evaluation:
         self._purpose = PURPOSES.index(purpose)
         self._dataset = build_dataset(config, streams, "evaluation_dataset", arrays)
         self._samples = len(self._dataset)
-        self._size = config.trainer.evaluation_batch_examples
+        self._size = config.trainer.eval_batch_size
         self._device = torch.device(config.hardware.device)
         self._precision = getattr(torch, config.trainer.precision)
         rows = {len(array) for array in arrays.values()}
@@ -99,7 +99,7 @@ class Evaluation:
             return []
         return [
             "the predictions for a row depend on the other rows of its batch: on "
-            "trainer.evaluation_batch_examples, and on what else stands in a file"
+            "trainer.eval_batch_size, and on what else stands in a file"
         ]
 
     def _watched(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from saigen.config.schema import Config
+from saigen.environment.optimizer_step import unwatch
 from saigen.errors import Refusal
 from saigen.training.codec import Decoder, Encoder
 from saigen.training.flat import FlatModel
@@ -24,7 +25,6 @@ from saigen.training.state import (
     import_model,
     import_optimizer,
 )
-from saigen.environment.optimizer_step import unwatch
 
 
 class Kept:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from saigen.config.allowlist import allowed_modules, resolve
 from saigen.config.schema import Config
-from saigen.training.nondeterminism import explain
 from saigen.data.prepared import Prepared
+from saigen.training.nondeterminism import explain
 from saigen.training.processes import Group
 from saigen.training.run import Run, Trained
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from saigen.errors import Refusal
+from saigen.streams import Streams
 from saigen.training.codec import Decoder, Encoder, refuse_unfit
 from saigen.training.evaluation import evaluating
-from saigen.streams import Streams
 
 _EXTRA = "_extra_state"  # torch's own name
 

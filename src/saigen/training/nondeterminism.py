@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from saigen.project_code import is_project
 from saigen.errors import Refusal
+from saigen.project_code import is_project
 
 _REFUSED = re.compile(r"^(.+?) does not have a deterministic implementation")
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
@@ -64,10 +64,10 @@ def explain(error: RuntimeError, model: torch.nn.Module, again: Callable[[], Any
         f"the operation {operation} has no deterministic kernel",
         where=(where or "a line that could not be found")
         + (f", in module {module!r}" if module else ""),
-        expected="the same bits each time (agreement.deterministic_algorithms)",
+        expected="the same bits each time (reproducibility.deterministic_algorithms)",
         got=operation,
         fix=(f"replace it: {replacement}; " if replacement else "replace it, ")
-        + "or choose agreement=statistical",
+        + "or choose reproducibility=statistical",
     ) from error
 
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from saigen.config.callables import instantiate
 from saigen.config.schema import Call
+from saigen.environment.optimizer_step import WATCHED, bare_step, hooked, unwatch
 from saigen.errors import Failure, Refusal
 from saigen.training.flat import FlatModel
 from saigen.training.groups import parameter_groups
-from saigen.environment.optimizer_step import WATCHED, bare_step, hooked, unwatch
 
 # Those of torch.optim that treat every element alike, so that one flat tensor is to them what many
 # are: by measurement, tests/test_optimizers.py.

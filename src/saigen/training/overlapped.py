@@ -1,7 +1,7 @@
 """One all-reduce for each part of the gradients, as soon as a backward pass has filled it.
 
-For `agreement.reduction=allreduce`: as fast as torch can, in whatever order the library adds, so
-the number of processes moves bits and stands in the recipe. Same face as `reduction.Reduction`.
+For `reproducibility.reduction=allreduce`: as fast as torch can, in whatever order the library adds,
+so the number of processes moves bits and stands in the recipe. Same face as `reduction.Reduction`.
 """
 
 import torch

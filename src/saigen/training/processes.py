@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from saigen.exit_codes import STOPPED
 from saigen.errors import Failure, Refusal
+from saigen.exit_codes import STOPPED
 from saigen.interruption import answered
 from saigen.training.ranks import BESIDE, RENDEZVOUS, Launched, is_rank, launched
 

@@ -14,25 +14,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from saigen.digest import digest_bytes
 from saigen.config.callables import function
 from saigen.config.schema import Call, Config
+from saigen.data.contract import refuse_nonfinite
+from saigen.data.loader import Loader, to_device
+from saigen.data.prepared import Prepared
+from saigen.digest import digest_bytes
 from saigen.errors import Failure, Refusal
+from saigen.interruption import InterruptedAtCheckpoint, wish_noted
+from saigen.streams import Streams
 from saigen.training.build import build_dataset, build_task, built
 from saigen.training.checkpoint import Checkpoints, refuse_unheld, taking_up
-from saigen.data.contract import refuse_nonfinite
 from saigen.training.evaluation import Evaluation
 from saigen.training.fingerprint import Fingerprint
 from saigen.training.history import NAME as CURVE
 from saigen.training.history import History
-from saigen.interruption import InterruptedAtCheckpoint, wish_noted
 from saigen.training.kept import Kept
 from saigen.training.leaks import GlobalsWatch
-from saigen.data.loader import Loader, to_device
 from saigen.training.model_state import exported, materialize, placed, weights_bytes
 from saigen.training.optimizer import Rates, build_optimizer, guard_step
 from saigen.training.overlapped import OverlappedReduction
-from saigen.data.prepared import Prepared
 from saigen.training.processes import Group
 from saigen.training.progress import Progress
 from saigen.training.reduction import Reduction
@@ -42,7 +43,6 @@ from saigen.training.selection import Selection, refuse_unmeasured
 from saigen.training.state import PutBack
 from saigen.training.state_trace import StateTrace
 from saigen.training.step import Batches, Step
-from saigen.streams import Streams
 from saigen.training.sums import Sums, finite
 from saigen.training.trace import Trace
 
@@ -55,7 +55,7 @@ class Trained:
     initial_weights: str  # SHA-256 of the weights before step 0
     best_step: int  # after how many steps the kept weights stood
     trace: dict[str, Any]
-    circumstances: dict[str, Any]
+    metadata: dict[str, Any]
 
 
 class Run:
@@ -148,7 +148,7 @@ class Run:
         self._initial_weights = digest_bytes(weights_bytes(exported(flat.model)))
         for optimizer in kept.optimizers:
             guard_step(optimizer, lambda: self.done == self._first)
-        reduced = Reduction if config.agreement.reduction == "tree" else OverlappedReduction
+        reduced = Reduction if config.reproducibility.reduction == "tree" else OverlappedReduction
         self._reduction = reduced(flat, group, trainer.microbatches)
         self._sums = Sums(flat.scalars)
         if config.hardware.compile:
@@ -193,7 +193,7 @@ class Run:
         autocast = torch.autocast(self.device.type, precision) if mixed else nullcontext()
         if not found:
             kept.export()  # what no checkpoint could hold is said at once
-            rows = np.arange(trainer.batch_examples // trainer.microbatches)
+            rows = np.arange(trainer.batch_size // trainer.microbatches)
             batch = to_device(loader[0, rows], self.device)
             metrics, said = sanity_check(
                 self._published(),
@@ -377,7 +377,7 @@ class Run:
             initial_weights=self._initial_weights,
             best_step=self._selection.step if best else self.done,
             trace=self._trace.close() if self._trace else {},
-            circumstances={
+            metadata={
                 "processes": self._group.world,
                 "steps": self.done - self._first,
                 "draws_outside_streams": dict(self._watch.counts),
@@ -414,13 +414,13 @@ class Run:
 
 
 def _steps_per_epoch(samples: int, config: Config) -> int:
-    steps = samples // config.trainer.batch_examples
+    steps = samples // config.trainer.batch_size
     if steps == 0:
         raise Refusal(
             "a batch is larger than the data",
-            where="trainer.batch_examples",
+            where="trainer.batch_size",
             expected=f"at most {samples}, the size of the training split",
-            got=str(config.trainer.batch_examples),
-            fix=f"set trainer.batch_examples={samples} or lower, or prepare more data",
+            got=str(config.trainer.batch_size),
+            fix=f"set trainer.batch_size={samples} or lower, or prepare more data",
         )
     return steps

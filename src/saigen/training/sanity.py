@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 
-from saigen.project_code import place_of
 from saigen.data.contract import Task, check_loss
+from saigen.data.loader import Batch
+from saigen.project_code import place_of
+from saigen.streams import Streams
 from saigen.training.evaluation import Evaluation
 from saigen.training.flat import VALUES, parts, refuse_other_parts, replaced
 from saigen.training.hidden_state import hidden_state
-from saigen.data.loader import Batch
 from saigen.training.nondeterminism import explain
 from saigen.training.state import PutBack, export_model, import_model
-from saigen.streams import Streams
 from saigen.training.untrained import Untrained
 
 

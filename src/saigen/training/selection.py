@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from saigen.documents import Count, Document, Name, conform
 from saigen.config.schema import Config, Trainer
+from saigen.documents import Count, Document, Name, conform
 from saigen.errors import Failure, Refusal
 
 

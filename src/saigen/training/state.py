@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saigen.training.codec import Decoder, Encoder
 from saigen.data.contract import some_of
+from saigen.training.codec import Decoder, Encoder
 from saigen.training.model_state import extra, live, restore_live
 
 Tensors = dict[str, Tensor]

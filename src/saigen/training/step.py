@@ -9,16 +9,16 @@ import numpy as np
 import torch
 
 from saigen.config.schema import Trainer
-from saigen.errors import Refusal
-from saigen.training.clipping import Clipping
-from saigen.interruption import Wish
-from saigen.training.kept import Kept
-from saigen.training.leaks import GlobalsWatch
 from saigen.data.loader import Batch, Loader, Place, to_device
 from saigen.data.order import Order
+from saigen.errors import Refusal
+from saigen.interruption import Wish
+from saigen.streams import Streams
+from saigen.training.clipping import Clipping
+from saigen.training.kept import Kept
+from saigen.training.leaks import GlobalsWatch
 from saigen.training.overlapped import OverlappedReduction
 from saigen.training.reduction import Reduction
-from saigen.streams import Streams
 from saigen.training.sums import Sums
 
 
@@ -30,7 +30,7 @@ class Batches:
     ) -> None:
         self.reads_at_once, self.mine = loader.reads_at_once, mine
         self._loader, self._streams, self._device = loader, streams, device
-        self._size, self._microbatches = trainer.batch_examples, trainer.microbatches
+        self._size, self._microbatches = trainer.batch_size, trainer.microbatches
         self._drawn: deque[tuple[int, np.ndarray]] = deque()  # handed out and not yet trained on
         self._ahead: Iterator[Batch] = iter(())
 
@@ -54,7 +54,7 @@ class Batches:
         return to_device(self._loader[self._place(epoch, batch, microbatch)], self._device)
 
     def take_indices(self) -> np.ndarray:
-        """The samples of the whole step, (batch_examples,) int64; the step is over with that."""
+        """The samples of the whole step, (batch_size,) int64; the step is over with that."""
         return self._drawn.popleft()[1]
 
     def _places(self, steps: range, samples: int) -> Iterator[Place]:

@@ -115,5 +115,5 @@ def finite(loss: float, step: int) -> float:
         where=f"step {step}",
         expected="a finite loss",
         got=str(loss),
-        fix="lower optimizer.lr, set trainer.clip_gradient_norm, or look for NaN in the data",
+        fix="lower optimizer.lr, set trainer.max_grad_norm, or look for NaN in the data",
     )

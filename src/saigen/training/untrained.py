@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from saigen.project_code import place_of
-from saigen.errors import Refusal
 from saigen.data.contract import Task, some_of
+from saigen.errors import Refusal
+from saigen.project_code import place_of
 from saigen.training.state import same_bits
 
 
