@@ -56,7 +56,8 @@ lint: .venv ## style, types, no hyperparameter in Python, and whether the locks 
 	@ruff format --check .
 	@ruff check .
 	@mypy
-	@$(PYTHON) -m saigen.config.hidden_defaults src/project src/saigen/training
+	@$(PYTHON) -m saigen.config.hidden_defaults src/project src/saigen/training src/saigen/data
+	@$(PYTHON) tools/arrows.py
 	@$(PYTHON) docker/lock_header.py check
 
 format: .venv ## put the code into the one format

@@ -87,7 +87,7 @@ def test_honest_code_is_left_alone(source: str) -> None:
     assert check_source(source, "src/project/x.py") == []
 
 
-@pytest.mark.parametrize("folder", ["src/project", "src/saigen/training"])
+@pytest.mark.parametrize("folder", ["src/project", "src/saigen/training", "src/saigen/data"])
 def test_no_hyperparameter_has_its_value_in_python(folder: str) -> None:
     assert [str(found) for found in check_folder(ROOT / folder)] == []
 
