@@ -170,3 +170,27 @@ def test_a_wrong_config_is_refused_by_key_file_and_fix(wrong: Wrong, tmp_path: P
     assert wrong.got in refusal.got
     assert refusal.expected
     assert str(tmp_path) not in str(refusal)
+
+
+@pytest.mark.parametrize("shape", ["thousands", "doubling", "circle"])
+def test_defaults_lists_that_name_too_many_files_are_refused_before_they_are_followed(
+    tmp_path: Path, shape: str
+) -> None:
+    conf = Conf(tmp_path)
+    group = conf.folder / "many"
+    group.mkdir()
+    names = {
+        "thousands": ["0"] * 3000,
+        "doubling": ["1", "1"],
+        "circle": ["0"],
+    }[shape]
+    for number in range(40):
+        following = [str(number + 1)] * 2 if shape == "doubling" and number < 39 else []
+        named = names if number == 0 else following
+        (group / f"{number}.yaml").write_text(
+            "defaults:\n" + "".join(f'  - "{n}"\n' for n in named)
+        )
+    conf.replace("config.yaml", "defaults:\n", 'defaults:\n  - many: "0"\n')
+    refusal = conf.refusal()
+    assert refusal.what == "the defaults lists name too many files"
+    assert refusal.fix == "name each file once"

@@ -25,6 +25,8 @@ _TREACHEROUS = re.compile(r"[-+]?(0[0-9_]+|[0-9]+(:[0-9]{1,2})+)")
 _TAGS = {
     f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "str", "int", "float", "bool", "null")
 }
+_FILES = 500
+_DEPTH = 50  # of files that name files
 _RESOLVER = re.compile(r"\$\{\s*([\w.]+)\s*:")
 
 
@@ -72,6 +74,49 @@ def read_sources(conf: Path) -> dict[str, Source]:
         name.removesuffix(".yaml"): read_text(path, f"{conf.name}/{name}", name.rpartition("/")[0])
         for path, name in names.items()
     }
+
+
+def refuse_many_files(sources: dict[str, Source]) -> None:
+    """Raise Refusal if defaults lists name more files, each as often as it is named, than a config
+    has: 20 that each name the next one twice are a million to whoever follows them.
+    """
+    visits: dict[str, int] = {}
+
+    def count(name: str, above: tuple[str, ...]) -> int:
+        if name in above or len(above) > _DEPTH:
+            return _FILES + 1  # round and round
+        if name not in visits:
+            within = [count(child, (*above, name)) for child in _named(name, sources)]
+            visits[name] = min(1 + sum(within), _FILES + 1)
+        return visits[name]
+
+    for name, source in sources.items():
+        if count(name, ()) > _FILES:
+            raise Refusal(
+                "the defaults lists name too many files",
+                where=f"defaults ({source.file}:{_line(source)})",
+                expected=f"at most {_FILES} files, each as often as it is named",
+                got="more, or a file that names itself",
+                fix="name each file once",
+            )
+
+
+def _named(name: str, sources: dict[str, Source]) -> list[str]:
+    """The files that a file's defaults list names, those that there are."""
+    group, found = name.rpartition("/")[0], []
+    for key, entry in sources[name].entries.items():
+        words = key.split(".")
+        if words[0] == "defaults" and len(words) > 1 and entry.text is not None:
+            option = entry.text.strip("\"'")
+            head = words[2].split()[-1] if len(words) > 2 else ""
+            inside = f"{head}/{option}".strip("/")
+            places = (inside.lstrip("/"), f"{group}/{inside}".strip("/"))
+            found += [place for place in dict.fromkeys(places) if place in sources][:1]
+    return found
+
+
+def _line(source: Source) -> int:
+    return source.entries["defaults"].line if "defaults" in source.entries else 1
 
 
 def read_text(path: Path, file: str, group: str) -> Source:
