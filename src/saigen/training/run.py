@@ -93,6 +93,7 @@ class Run:
         self._rates: list[tuple[Rates, Callable[[int, int], Any]]] = []
         self._selection = Selection(trainer)
         self._kept: Kept | None = None
+        self._batches: Batches | None = None
         self._built: list[Call] = []
         self.model: torch.nn.Module | None = None  # that of config.model, once it is built
         self._offered: torch.nn.Module | None = None
@@ -208,10 +209,12 @@ class Run:
             for text in kept.warnings:
                 self._say(f"warning: {text}")
         self._watch = GlobalsWatch(locate=tracking.leak_watch == "locate")
-        self._batches = Batches(loader, self.streams, trainer, self._reduction.mine, self.device)
-        self._batches.begin(range(first, self.total_steps), len(self._dataset))
+        self._batches = batches = Batches(
+            loader, self.streams, trainer, self._reduction.mine, self.device
+        )
+        batches.begin(range(first, self.total_steps), len(self._dataset))
         self._step = Step(
-            batches=self._batches,
+            batches=batches,
             kept=kept,
             reduction=self._reduction,
             sums=self._sums,
@@ -282,6 +285,7 @@ class Run:
         """What follows a step: a row of the trace, and what only some steps need."""
         step, sums, kept, trace = self.done, self._sums, self._kept, self._trace
         assert kept is not None
+        assert self._batches is not None
         self._step.end()
         indices = self._batches.take_indices()
         if trace:
@@ -335,7 +339,7 @@ class Run:
 
     def close(self) -> None:
         """Let go of what reads ahead, however the run ended."""
-        if self._kept:
+        if self._batches:
             self._batches.close()
 
     def finish(self) -> Trained:
