@@ -43,7 +43,7 @@ CASES = {
         "scheduler.warmup_steps=20",
     ),
 }  # fmt: skip
-QUICK = ("gan", "plateau", "averaged", "by_closure", "groups")
+QUICK = ("gan",)
 
 
 def bring(root: Path) -> None:
