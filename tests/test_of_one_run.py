@@ -36,6 +36,56 @@ def signed_again(model) -> None:
     (model / "manifest.json").write_text(json.dumps(manifest))
 
 
+def test_predictions_by_an_edited_source_are_said_and_a_measurement_blames_it(two):
+    lab, a, _ = two
+    project, model = lab.project, f"runs/{a['run']}/model"
+    predict = (sys.executable, "-m", "saigen", "predict", model, "data/digits.csv")
+    as_trained = project.run(*predict)
+    assert as_trained.stderr == ""
+    network = project.root / "src/project/models/mlp.py"
+    text = network.read_text()
+    try:
+        network.write_text(text.replace("nn.GELU()", "nn.ReLU()"))
+        edited = project.run(*predict)
+        measured = project.refused("evaluate", a["run"], code=1)
+    finally:
+        network.write_text(text)
+    assert edited.stdout != as_trained.stdout
+    assert edited.stderr == (
+        "edited since this model was trained, so others may come out: src/project/models/mlp.py\n"
+    )
+    assert f"`saigen rerun {a['run']}` takes the run's own source" in measured
+    assert "edited since: src/project/models/mlp.py" in measured
+
+
+BROKEN = """
+from project.task import Classification
+
+
+class Broken(Classification):
+    def metrics(self, predictions, targets):
+        assert len(targets["targets"]) != 288
+        return super().metrics(predictions, targets)
+"""
+
+
+def test_a_run_is_not_completed_by_an_edited_source(two):
+    lab, *_ = two
+    project = lab.project
+    task = project.root / "src/project/broken.py"
+    task.write_text(BROKEN)
+    try:
+        project.refused("train", *SHORT, "task._target_=project.broken.Broken", code=1)
+        run = lab.newest()["run"]
+        task.write_text(BROKEN.replace("288", "289"))
+        text = project.refused("evaluate", run)
+        assert "the source was edited since this run was trained" in text
+        assert "where:    src/project/broken.py" in text
+        assert not lab.newest()["complete"]
+    finally:
+        task.unlink()
+
+
 def test_a_file_in_a_model_that_its_manifest_does_not_name_is_refused_by_name(spoiled):
     project, model, _ = spoiled
     shutil.copyfile(model / "fitted/mean.npy", model / "fitted/more.npy")
@@ -132,53 +182,3 @@ def test_verify_without_overrides_verifies_the_published_run_and_says_which(two)
     done = lab.project.run(*verify)
     assert f"not the recipe of {b['run']} any more: code changed since" in done.stderr
     assert "written into" not in done.stderr
-
-
-def test_predictions_by_an_edited_source_are_said_and_a_measurement_blames_it(two):
-    lab, a, _ = two
-    project, model = lab.project, f"runs/{a['run']}/model"
-    predict = (sys.executable, "-m", "saigen", "predict", model, "data/digits.csv")
-    as_trained = project.run(*predict)
-    assert as_trained.stderr == ""
-    network = project.root / "src/project/models/mlp.py"
-    text = network.read_text()
-    try:
-        network.write_text(text.replace("nn.GELU()", "nn.ReLU()"))
-        edited = project.run(*predict)
-        measured = project.refused("evaluate", a["run"], code=1)
-    finally:
-        network.write_text(text)
-    assert edited.stdout != as_trained.stdout
-    assert edited.stderr == (
-        "edited since this model was trained, so others may come out: src/project/models/mlp.py\n"
-    )
-    assert f"`saigen rerun {a['run']}` takes the run's own source" in measured
-    assert "edited since: src/project/models/mlp.py" in measured
-
-
-BROKEN = """
-from project.task import Classification
-
-
-class Broken(Classification):
-    def metrics(self, predictions, targets):
-        assert len(targets["targets"]) != 288
-        return super().metrics(predictions, targets)
-"""
-
-
-def test_a_run_is_not_completed_by_an_edited_source(two):
-    lab, *_ = two
-    project = lab.project
-    task = project.root / "src/project/broken.py"
-    task.write_text(BROKEN)
-    try:
-        project.refused("train", *SHORT, "task._target_=project.broken.Broken", code=1)
-        run = lab.newest()["run"]
-        task.write_text(BROKEN.replace("288", "289"))
-        text = project.refused("evaluate", run)
-        assert "the source was edited since this run was trained" in text
-        assert "where:    src/project/broken.py" in text
-        assert not lab.newest()["complete"]
-    finally:
-        task.unlink()
