@@ -382,6 +382,23 @@ class ShorterAtLast(Digits):
         rows = super().__len__()
         return rows - (rows == 288)
 
+class Rereading(Digits):
+    read = 0
+
+    def __getitems__(self, indices):
+        Rereading.read += 1
+        found = super().__getitems__(indices)
+        return found | {"inputs": found["inputs"] * (1 + Rereading.read)}
+
+
+class Drawing(Digits):
+    def __getitems__(self, indices):
+        import numpy as np
+
+        found = super().__getitems__(indices)
+        return found | {"inputs": found["inputs"] + np.float32(np.random.randn())}
+
+
 def wild(step, total_steps, *, warmup_steps, final_fraction):
     return 1.0 if step < total_steps - 1 else float("nan")
 
@@ -477,6 +494,14 @@ def test_a_metric_that_is_not_a_number_is_recorded_as_such_and_never_the_best(od
     text = odd.refused("train", *SHORT, undefined, "trainer.monitor=recall", code=1)
     assert "no validation gave a finite recall" in text
     assert "trainer.keep_weights=last" in text
+
+
+@pytest.mark.parametrize("name", ["Rereading", "Drawing"])
+def test_samples_that_are_others_when_read_again_are_said(odd, name):
+    text = odd.saigen("train", f"data.train_dataset._target_=project.odd.{name}", "debug=two_steps")
+    at = f"{line(f'class {name}(Digits):')}({name})"
+    says = f"warning: the same samples are others when they are read a second time ('inputs': {at})"
+    assert says in text
 
 
 def test_a_loss_that_seems_to_be_a_mean_is_said(odd):

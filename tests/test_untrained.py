@@ -11,6 +11,7 @@ from torch import nn
 from saigen.errors import Refusal
 from saigen.project_code import place_of
 from saigen.training.hidden_state import hidden_state
+from saigen.training.sanity import _copy
 from saigen.training.untrained import Untrained
 
 X = torch.linspace(-1, 1, 12).view(4, 3)
@@ -187,7 +188,7 @@ def hidden(task, model=None):
 
     loss_of({"x": X.clone()})
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    found = hidden_state(model, task, loss_of, {"x": X.clone()})
+    found = hidden_state(model, task, loss_of, {"x": X.clone()}, is_copy=True)
     assert all(torch.equal(before[name], now) for name, now in model.state_dict().items())
     return found
 
@@ -199,6 +200,30 @@ def test_a_loss_that_hangs_on_what_no_checkpoint_keeps_is_said(task, names):
     assert text.startswith("the loss of the same rows, weights and random numbers is another one")
     assert names in text
     assert "make what it depends on a buffer or extra state" in text
+
+
+class CountsBackward(nn.Linear):
+    def __init__(self, on):
+        super().__init__(3, 2)
+        self.calls = 0
+        if on == "parameter":
+            self.weight.register_hook(self.scale)
+        else:
+            self.register_full_backward_pre_hook(lambda module, out: (module.scale(out[0]),))
+
+    def scale(self, gradient):
+        self.calls += 1
+        return gradient * self.calls
+
+
+@pytest.mark.usefixtures("_deterministic")
+@pytest.mark.parametrize("on", ["parameter", "module"])
+def test_a_gradient_that_hangs_on_what_no_checkpoint_keeps_is_said(on):
+    model = nn.Sequential(nn.Linear(3, 3), CountsBackward(on))
+    [text] = hidden(Task(), _copy(model))
+    assert text.startswith("the gradient of the same rows, weights and random numbers is another")
+    assert "('model.1.calls' changed)" in text
+    assert model[1].calls == 0  # the hooks of the copy are the copy's
 
 
 class InPlace(nn.Linear):

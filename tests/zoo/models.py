@@ -17,8 +17,8 @@ from project.task import Classification
 
 
 class KilledInStep(Classification):
-    """The shipped task, ended in the backward pass that ZOO_KILLED_IN says: in the first one, or
-    once step 4 is kept.
+    """The shipped task, ended in the backward pass of a step that ZOO_KILLED_IN says: in the first
+    one, or once step 4 is kept.
     """
 
     def __init__(self, *, label_smoothing):
@@ -27,7 +27,8 @@ class KilledInStep(Classification):
 
     def forward(self, model, batch):
         scores = model(batch["inputs"])
-        if "ZOO_KILLED_IN" in os.environ and scores.requires_grad:
+        steps = any(p.grad is not None for p in model.parameters())  # the sanity check's copy: none
+        if "ZOO_KILLED_IN" in os.environ and scores.requires_grad and steps:
             scores.register_hook(self.count)
         return scores
 

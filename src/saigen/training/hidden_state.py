@@ -1,4 +1,6 @@
-"""Hidden state: counters, generators and caches that a loss depends on and no checkpoint keeps."""
+"""Hidden state: counters, generators and caches that a loss or its gradients depend on and no
+checkpoint keeps.
+"""
 
 import random
 from collections.abc import Callable
@@ -10,25 +12,36 @@ import torch
 from torch import Tensor, nn
 
 from saigen.data.contract import Task, some_of
-from saigen.data.loader import Batch
+from saigen.data.loader import Batch, Dataset, Place
+from saigen.project_code import place_of
 from saigen.training.state import PutBack, same_bits
 from saigen.training.untrained import TORCH_S_OWN
 
 
 def hidden_state(
-    model: nn.Module, task: Task, loss_of: Callable[[Batch], Any], batch: Batch
+    model: nn.Module,
+    task: Task,
+    loss_of: Callable[[Batch], Any],
+    batch: Batch,
+    *,
+    is_copy: bool,
 ) -> list[str]:
-    """Whether a loss hangs on what no checkpoint keeps: another one after the loss of other rows
-    than after that of these, which was just computed, though state, rows and random numbers are the
-    same. Says which attributes changed in between.
+    """Whether a loss, or a gradient of a copied model, hangs on what no checkpoint keeps: another
+    one after the loss of other rows than after that of these, which was just computed, though
+    state, rows and random numbers are the same. Says which attributes changed in between.
     """
     if not torch.are_deterministic_algorithms_enabled():
         return []
 
-    def loss(rows: Batch) -> Tensor:
+    def loss(rows: Batch) -> list[Tensor]:
         with PutBack().behind(model):
             computed: Tensor = loss_of({name: t.clone() for name, t in rows.items()})[0]
-        return computed.detach()
+            gradients: list[Tensor] = []
+            with suppress(Exception):  # whose backward pass fails is told so in the first step
+                wanted = [p for p in model.parameters() if p.requires_grad and is_copy]
+                found = torch.autograd.grad(computed, wanted, allow_unused=True)
+                gradients = [g for g in found if g is not None and g.layout == torch.strided]
+        return [computed.detach(), *gradients]
 
     def others() -> None:
         with suppress(Exception):  # a fixed batch size
@@ -37,17 +50,38 @@ def hidden_state(
 
     first = loss(batch)
     others()
-    if same_bits(first, loss(batch)):
+    again = loss(batch)
+    if len(first) == len(again) and all(map(same_bits, first, again)):
         return []
+    what = "gradient" if same_bits(first[0], again[0]) else "loss"
     others()
     before = _plain(model, task)
     loss(batch)
     changed = [name for name, value in _plain(model, task).items() if before.get(name) != value]
     return [
-        "the loss of the same rows, weights and random numbers is another one the second time "
+        f"the {what} of the same rows, weights and random numbers is another one the second time "
         f"({some_of(changed) if changed else 'no attribute of model or task'} changed), so a run "
         "that is interrupted would not go on with its numbers: make what it depends on a buffer or "
         "extra state (get_extra_state), and draw from the global generators"
+    ]
+
+
+def hidden_in_reading(
+    read: Callable[[Place], Batch], place: Place, batch: Batch, dataset: Dataset
+) -> list[str]:
+    """Whether the samples of a batch, which was just read, are others when they are read again,
+    behind some of them.
+    """
+    epoch, samples = place
+    read((epoch, samples[: len(samples) // 2 + 1]))
+    again = read(place)
+    other = [n for n, rows in batch.items() if n not in again or not same_bits(rows, again[n])]
+    if not other:
+        return []
+    return [
+        f"the same samples are others when they are read a second time ({some_of(other)}: "
+        f"{place_of(type(dataset))}), so workers or an interruption would change the run: draw "
+        "from the `generator` of __getitem__, and keep no state"
     ]
 
 

@@ -27,6 +27,7 @@ from saigen.training.build import build_dataset, build_task, built
 from saigen.training.checkpoint import Checkpoints, refuse_unheld, taking_up
 from saigen.training.evaluation import Evaluation
 from saigen.training.fingerprint import Fingerprint
+from saigen.training.hidden_state import hidden_in_reading
 from saigen.training.history import NAME as CURVE
 from saigen.training.history import History
 from saigen.training.kept import Kept
@@ -195,10 +196,11 @@ class Run:
         if not found:
             kept.export()  # what no checkpoint could hold is said at once
             rows = np.arange(trainer.batch_size // trainer.microbatches)
-            batch = to_device(loader[0, rows], self.device)
+            batch = loader[0, rows]
+            kept.warnings += hidden_in_reading(loader.__getitem__, (0, rows), batch, self._dataset)
             metrics, said = sanity_check(
                 self._published(),
-                batch,
+                to_device(batch, self.device),
                 self._validation,
                 self.streams,
                 autocast,

@@ -40,7 +40,7 @@ def sanity_check(
     """
     task, kept, began = validation.task, None, parts(model)
     try:
-        tried = copy.deepcopy(model)
+        tried = _copy(model)
     except Exception:
         tried, kept = model, copy.deepcopy(export_model(model, "model"))
 
@@ -64,7 +64,8 @@ def sanity_check(
             raise replaced(name, *VALUES)
     said = untrained.said(result[0])
     del result  # and the graph with it
-    said += hidden_state(tried, task, loss_of, batch) + _mean(loss_of, batch, task)
+    said += hidden_state(tried, task, loss_of, batch, is_copy=kept is None)
+    said += _mean(loss_of, batch, task)
     with put_back.behind(tried):
         _, metrics = validation.measure(tried)
     said += validation.warnings(tried) + put_back.said()
@@ -72,6 +73,16 @@ def sanity_check(
     if kept is not None:
         import_model(model, *kept)
     return metrics, said
+
+
+def _copy(model: torch.nn.Module) -> torch.nn.Module:
+    """A copy with the hooks of its parameters, which torch leaves out; methods are the copy's."""
+    memo: dict[int, Any] = {}
+    copied = copy.deepcopy(model, memo)
+    for mine, its in zip(model.parameters(), copied.parameters(), strict=True):
+        for hook in (mine._backward_hooks or {}).values():
+            its.register_hook(copy.deepcopy(hook, memo))  # type: ignore[no-untyped-call]
+    return copied
 
 
 def _mean(loss_of: Callable[[Batch], Any], batch: Batch, task: Task) -> list[str]:
