@@ -382,6 +382,12 @@ class ShorterAtLast(Digits):
         rows = super().__len__()
         return rows - (rows == 288)
 
+class Rootless(Classification):
+    def loss(self, outputs, batch):
+        total, count = super().loss(outputs, batch)
+        return total + (outputs * 0).pow(2).sum().sqrt(), count
+
+
 class Rereading(Digits):
     read = 0
 
@@ -494,6 +500,12 @@ def test_a_metric_that_is_not_a_number_is_recorded_as_such_and_never_the_best(od
     text = odd.refused("train", *SHORT, undefined, "trainer.monitor=recall", code=1)
     assert "no validation gave a finite recall" in text
     assert "trainer.keep_weights=last" in text
+
+
+def test_weights_that_became_nan_are_never_published(odd):
+    text = odd.refused("train", "task._target_=project.odd.Rootless", "trainer.max_steps=1", code=1)
+    assert "failed: the weights are NaN after step 0" in text
+    assert "where:    model, 'layers.0.weight'" in text
 
 
 @pytest.mark.parametrize("name", ["Rereading", "Drawing"])

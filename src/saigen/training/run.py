@@ -40,7 +40,7 @@ from saigen.training.progress import Progress
 from saigen.training.reduction import Reduction
 from saigen.training.sanity import sanity_check
 from saigen.training.schedule import refuse_schedule
-from saigen.training.selection import Selection, refuse_unmeasured
+from saigen.training.selection import Selection, refuse_nan, refuse_unmeasured
 from saigen.training.state import PutBack
 from saigen.training.state_trace import StateTrace
 from saigen.training.step import Batches, Step
@@ -276,6 +276,7 @@ class Run:
         The best weights are kept, and the run stops early, by `trainer.monitor` alone.
         """
         self._offered = model
+        refuse_nan(model, self.done)
         better = self._selection.offer(self.done + 1, metrics, exported(model))
         value = metrics[self.config.trainer.monitor]
         self._progress.metric(self.config.trainer.monitor, value)

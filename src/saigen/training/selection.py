@@ -74,6 +74,20 @@ class Selection:
         self.tensors = dict(tensors)
 
 
+def refuse_nan(model: torch.nn.Module, step: int) -> None:
+    """Raise Failure if a step left NaN in a trainable weight, whatever its loss and the metrics."""
+    for name, weight in model.named_parameters():
+        if weight.requires_grad and bool(weight.isnan().any()):
+            raise Failure(
+                f"the weights are NaN after step {step}",
+                where=f"model, {name!r}",
+                expected="weights that are numbers",
+                got="NaN, by a gradient of this step or of one before it",
+                fix="look for what has no derivative where it is used, such as the root of zero, "
+                "or lower optimizer.lr",
+            )
+
+
 def refuse_unmeasured(metrics: Mapping[str, float], config: Config) -> None:
     """Raise Refusal if a metric that decides something, now or when runs are compared, is not among
     the task's.
