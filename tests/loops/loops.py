@@ -75,7 +75,7 @@ def plateau(config: Config, run: Run) -> None:
     task, model = run.task, run.build(config.model)
     optimizer = run.optimizer(config.optimizer, model)
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimizer, mode="max", factor=0.5, patience=0, threshold=0.05
+        optimizer, mode="max", factor=0.5, patience=0, threshold=0.5
     )
     run.keep(model=model, optimizer=optimizer, scheduler=scheduler)
 
