@@ -6,7 +6,7 @@ over `Run.steps`; between two steps the run takes the trace, validates, saves an
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,6 +143,14 @@ class Run:
         parameters an optimizer holds move into flat memory here. Where an interrupted run is
         continued, everything stands as it stood when this returns.
         """
+        if self._kept is not None:
+            raise Refusal(
+                "the training loop says twice what is kept",
+                where="run.keep(...)",
+                expected="one call, with every part by its name",
+                got="another call",
+                fix="join the calls into one: run.keep(model=model, optimizer=optimizer)",
+            )
         config, group = self.config, self._group
         trainer, tracking = config.trainer, config.tracking
         self._kept = kept = Kept(parts, config, self._selection, world=group.world)
@@ -157,30 +165,7 @@ class Run:
             for module in kept.trained:
                 module.compile()
 
-        checkpoints = self.folder and Checkpoints(
-            self.folder, self._recipe, kept=tracking.checkpoints_kept, say=self._say
-        )
-        found = group.share(checkpoints.newest() if checkpoints else None)
-        self.done = self._first = first = found.step if found else 0
-        if found:
-            with taking_up(found, self.folder):
-                kept.restore(found.tensors, found.values)
-            self._say(f"continuing after step {first}")
-        self._checkpoints = checkpoints
-        expected = found.rows if found else {}
-        self._history = self.folder and History(
-            self.folder, monitor=trainer.monitor, resumed_at=first, expected=expected.get(CURVE)
-        )
-        self._trace = self.folder and Trace(
-            self.folder,
-            flat,
-            self._sums,
-            StateTrace(kept.optimizers, kept.others, self.device),
-            flush_steps=tracking.trace_flush_steps,
-            resumed_at=first,
-            expected=expected,
-            in_depth=tracking.trace_depth == "tensor",
-        )
+        self._continue(kept)
         self._weights = Fingerprint(flat.weights, salt=flat.salt)
         loader = Loader(
             self._dataset,
@@ -193,28 +178,13 @@ class Run:
         precision = getattr(torch, trainer.precision)
         # entering a disabled autocast costs 4 us
         autocast = torch.autocast(self.device.type, precision) if mixed else nullcontext()
-        if not found:
-            kept.export()  # what no checkpoint could hold is said at once
-            rows = np.arange(trainer.batch_size // trainer.microbatches)
-            batch = loader[0, rows]
-            kept.warnings += hidden_in_reading(loader.__getitem__, (0, rows), batch, self._dataset)
-            metrics, said = sanity_check(
-                self._published(),
-                to_device(batch, self.device),
-                self._validation,
-                self.streams,
-                autocast,
-                put_back=self._put_back,
-            )
-            kept.warnings += said
-            refuse_unmeasured(metrics, config)
-            for text in kept.warnings:
-                self._say(f"warning: {text}")
+        if self.done == 0:
+            self._try_out(kept, loader, autocast)
         self._watch = GlobalsWatch(locate=tracking.leak_watch == "locate")
         self._batches = batches = Batches(
             loader, self.streams, trainer, self._reduction.mine, self.device
         )
-        batches.begin(range(first, self.total_steps), len(self._dataset))
+        batches.begin(range(self.done, self.total_steps), len(self._dataset))
         self._step = Step(
             batches=batches,
             kept=kept,
@@ -224,6 +194,60 @@ class Run:
             streams=self.streams,
             autocast=autocast,
         )
+        self._progress = Progress(
+            first=self._first,
+            total=self.total_steps,
+            every_seconds=tracking.progress_every_seconds,
+            shown=group.writes,
+        )
+        self._started = time.monotonic()
+
+    def _continue(self, kept: Kept) -> None:
+        """Go on from the newest checkpoint, if there is one; open what is written to."""
+        tracking, folder = self.config.tracking, self.folder
+        self._checkpoints = folder and Checkpoints(
+            folder, self._recipe, kept=tracking.checkpoints_kept, say=self._say
+        )
+        found = self._group.share(self._checkpoints.newest() if self._checkpoints else None)
+        self.done = self._first = found.step if found else 0
+        if found:
+            with taking_up(found, folder):
+                kept.restore(found.tensors, found.values)
+            self._say(f"continuing after step {self.done}")
+        expected, monitor = found.rows if found else {}, self.config.trainer.monitor
+        self._history = folder and History(
+            folder, monitor=monitor, resumed_at=self.done, expected=expected.get(CURVE)
+        )
+        self._trace = folder and Trace(
+            folder,
+            kept.flat,
+            self._sums,
+            StateTrace(kept.optimizers, kept.others, self.device),
+            flush_steps=tracking.trace_flush_steps,
+            resumed_at=self.done,
+            expected=expected,
+            in_depth=tracking.trace_depth == "tensor",
+        )
+
+    def _try_out(self, kept: Kept, loader: Loader, autocast: AbstractContextManager[Any]) -> None:
+        """Look at what the project gives before the first step; raises Refusal, or says it."""
+        kept.export()  # what no checkpoint could hold is said at once
+        trainer = self.config.trainer
+        rows = np.arange(trainer.batch_size // trainer.microbatches)
+        batch = loader[0, rows]
+        kept.warnings += hidden_in_reading(loader.__getitem__, (0, rows), batch, self._dataset)
+        metrics, said = sanity_check(
+            self._published(),
+            to_device(batch, self.device),
+            self._validation,
+            self.streams,
+            autocast,
+            put_back=self._put_back,
+        )
+        kept.warnings += said
+        refuse_unmeasured(metrics, self.config)
+        for text in kept.warnings:
+            self._say(f"warning: {text}")
 
     # -- Step by step --------------------------------------------------------------------------
 
@@ -232,22 +256,8 @@ class Run:
 
         Raises Refusal if nothing is kept yet.
         """
-        if self._kept is None:
-            raise Refusal(
-                "the training loop begins before it says what is kept",
-                where="run.steps()",
-                expected="run.keep(model=model, optimizer=optimizer) before it",
-                got="nothing kept",
-                fix="call run.keep once, when everything is built",
-            )
-        tracking = self.config.tracking
-        self._progress = Progress(
-            first=self._first,
-            total=self.total_steps,
-            every_seconds=tracking.progress_every_seconds,
-            shown=self._group.writes,
-        )
-        self._started, self._stop = time.monotonic(), self._selection.should_stop()
+        self._kept_by("run.steps()")
+        self._stop = self._selection.should_stop()
         epoch_steps = self.steps_per_epoch * self.config.trainer.validate_every_epochs
         step, rates, total = self._step, self._rates, self.total_steps
         with wish_noted() as wish:
@@ -261,7 +271,11 @@ class Run:
                 self._end_step()
 
     def evaluate(self, model: torch.nn.Module) -> dict[str, float]:
-        """Metrics of a model on the validation split, the same on every process."""
+        """Metrics of a model on the validation split, the same on every process.
+
+        Raises Refusal before `keep`.
+        """
+        self._kept_by("run.evaluate(...)")
         self._watch.check()
         with self._put_back.behind(model):
             metrics: dict[str, float] = self._group.share(self._validation.measure(model)[1])
@@ -273,8 +287,10 @@ class Run:
     def offer(self, model: torch.nn.Module, metrics: Mapping[str, float]) -> bool:
         """Offer a model as the one that is published; returns whether it is the best so far.
 
-        The best weights are kept, and the run stops early, by `trainer.monitor` alone.
+        The best weights are kept, and the run stops early, by `trainer.monitor` alone. Raises
+        Refusal before `keep`, Failure on weights that are NaN.
         """
+        self._kept_by("run.offer(...)")
         self._offered = model
         refuse_nan(model, self.done)
         better = self._selection.offer(self.done + 1, metrics, exported(model))
@@ -286,8 +302,8 @@ class Run:
 
     def _end_step(self) -> None:
         """What follows a step: a row of the trace, and what only some steps need."""
-        step, sums, kept, trace = self.done, self._sums, self._kept, self._trace
-        assert kept is not None
+        kept = self._kept_by("run.steps()")
+        step, sums, trace = self.done, self._sums, self._trace
         assert self._batches is not None
         self._step.end()
         indices = self._batches.take_indices()
@@ -295,7 +311,7 @@ class Run:
             trace.add(step, indices)
         self.done = done = step + 1
         if step == self._first:  # and what no step may do
-            self._check()
+            self._check(kept)
             refuse_unheld(kept.export()[1])
 
         tracking, at_end = self.config.tracking, done == self.total_steps
@@ -316,24 +332,22 @@ class Run:
         self._interrupted = sums.asked_to_stop and not at_end
         self._stop |= self._interrupted
         if save or self._stop:
-            self._save(done)
+            self._save(kept, done)
 
-    def _save(self, done: int) -> None:
-        assert self._kept is not None
-        self._check()
+    def _save(self, kept: Kept, done: int) -> None:
+        self._check(kept)
         held_here = str(self._weights.read(signs=True))
         self._group.refuse_unless_same("weights", {f"step {done}": held_here})
         if self._checkpoints and self._history and self._trace:
             self._history.flush()
             self._trace.flush()
             rows = self._trace.digests | {CURVE: self._history.digest}
-            state = self._kept.export()
+            state = kept.export()
             self._checkpoints.save(done, *state, rows=rows, first=self._trace.sync)
 
-    def _check(self) -> None:
+    def _check(self, kept: Kept) -> None:
         """Refuse what a step must not do to model and optimizer; waits for the device."""
-        assert self._kept is not None
-        self._kept.flat.check()
+        kept.flat.check()
         self._reduction.check()
         for rate, _ in self._rates:
             rate.check()
@@ -349,12 +363,13 @@ class Run:
         """Close what is written. Raises InterruptedAtCheckpoint after a signal to stop, Failure
         where the loop left steps undone or offered no model.
         """
+        kept = self._kept_by("the end of the training loop")
         if self._checkpoints:
             self._checkpoints.close()
         if self._history:
             self._history.close()
         self._progress.close()
-        said = self._kept.warnings if self._kept else []
+        said = kept.warnings
         late = [*self._watch.said(), *self._sums.said(), *self._put_back.said()]
         late = [text for text in late if text not in said]
         for text in late:
@@ -403,6 +418,17 @@ class Run:
         assert batch is not None
         with self._step.autocast:
             return self.task.loss(self.task.forward(self._published(), batch), batch)
+
+    def _kept_by(self, where: str) -> Kept:
+        if self._kept is None:
+            raise Refusal(
+                "the training loop does not say what is kept",
+                where=where,
+                expected="run.keep(model=model, optimizer=optimizer) before it",
+                got="nothing kept",
+                fix="call run.keep once, when everything is built",
+            )
+        return self._kept
 
     def _published(self) -> torch.nn.Module:
         if self.model is None:
