@@ -24,12 +24,10 @@ from saigen.errors import Failure, Refusal
 from saigen.interruption import InterruptedAtCheckpoint, wish_noted
 from saigen.streams import Streams
 from saigen.training.build import build_dataset, build_task, built
-from saigen.training.checkpoint import Checkpoints, refuse_unheld, taking_up
+from saigen.training.checkpoint import refuse_unheld, taking_up
 from saigen.training.evaluation import Evaluation
 from saigen.training.fingerprint import Fingerprint
 from saigen.training.hidden_state import hidden_in_reading
-from saigen.training.history import NAME as CURVE
-from saigen.training.history import History
 from saigen.training.kept import Kept
 from saigen.training.leaks import GlobalsWatch
 from saigen.training.model_state import exported, materialize, placed, weights_bytes
@@ -38,14 +36,13 @@ from saigen.training.overlapped import OverlappedReduction
 from saigen.training.processes import Group
 from saigen.training.progress import Progress
 from saigen.training.reduction import Reduction
+from saigen.training.run_files import RunFiles
 from saigen.training.sanity import sanity_check
 from saigen.training.schedule import refuse_schedule
 from saigen.training.selection import Selection, refuse_nan, refuse_unmeasured
 from saigen.training.state import PutBack
-from saigen.training.state_trace import StateTrace
 from saigen.training.step import Batches, Step
 from saigen.training.sums import Sums, finite
-from saigen.training.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -204,30 +201,15 @@ class Run:
 
     def _continue(self, kept: Kept) -> None:
         """Go on from the newest checkpoint, if there is one; open what is written to."""
-        tracking, folder = self.config.tracking, self.folder
-        self._checkpoints = folder and Checkpoints(
-            folder, self._recipe, kept=tracking.checkpoints_kept, say=self._say
-        )
-        found = self._group.share(self._checkpoints.newest() if self._checkpoints else None)
+        self._files = self.folder and RunFiles(self.folder, self._recipe, self.config, self._say)
+        found = self._group.share(self._files.newest if self._files else None)
         self.done = self._first = found.step if found else 0
         if found:
-            with taking_up(found, folder):
+            with taking_up(found, self.folder):
                 kept.restore(found.tensors, found.values)
             self._say(f"continuing after step {self.done}")
-        expected, monitor = found.rows if found else {}, self.config.trainer.monitor
-        self._history = folder and History(
-            folder, monitor=monitor, resumed_at=self.done, expected=expected.get(CURVE)
-        )
-        self._trace = folder and Trace(
-            folder,
-            kept.flat,
-            self._sums,
-            StateTrace(kept.optimizers, kept.others, self.device),
-            flush_steps=tracking.trace_flush_steps,
-            resumed_at=self.done,
-            expected=expected,
-            in_depth=tracking.trace_depth == "tensor",
-        )
+        if self._files:
+            self._files.begin(kept, self._sums)
 
     def _try_out(self, kept: Kept, loader: Loader, autocast: AbstractContextManager[Any]) -> None:
         """Look at what the project gives before the first step; raises Refusal, or says it."""
@@ -303,12 +285,12 @@ class Run:
     def _end_step(self) -> None:
         """What follows a step: a row of the trace, and what only some steps need."""
         kept = self._kept_by("run.steps()")
-        step, sums, trace = self.done, self._sums, self._trace
+        step, sums, files = self.done, self._sums, self._files
         assert self._batches is not None
         self._step.end()
         indices = self._batches.take_indices()
-        if trace:
-            trace.add(step, indices)
+        if files:
+            files.trace(step, indices)
         self.done = done = step + 1
         if step == self._first:  # and what no step may do
             self._check(kept)
@@ -324,9 +306,9 @@ class Run:
         mean = sums.loss
         if look or sums.asked_to_stop:  # alike on each process, as `due` is not
             finite(mean, step)
-        if self._history and (look or sums.asked_to_stop):
+        if files and (look or sums.asked_to_stop):
             rate = kept.learning_rate()
-            self._history.add(done, step // self.steps_per_epoch, rate, mean, value)
+            files.history.add(done, step // self.steps_per_epoch, rate, mean, value)
         if self._progress.due() or at_end:
             self._progress.show(done, mean)
         self._interrupted = sums.asked_to_stop and not at_end
@@ -338,12 +320,8 @@ class Run:
         self._check(kept)
         held_here = str(self._weights.read(signs=True))
         self._group.refuse_unless_same("weights", {f"step {done}": held_here})
-        if self._checkpoints and self._history and self._trace:
-            self._history.flush()
-            self._trace.flush()
-            rows = self._trace.digests | {CURVE: self._history.digest}
-            state = kept.export()
-            self._checkpoints.save(done, *state, rows=rows, first=self._trace.sync)
+        if self._files:
+            self._files.save(done, kept)
 
     def _check(self, kept: Kept) -> None:
         """Refuse what a step must not do to model and optimizer; waits for the device."""
@@ -364,10 +342,8 @@ class Run:
         where the loop left steps undone or offered no model.
         """
         kept = self._kept_by("the end of the training loop")
-        if self._checkpoints:
-            self._checkpoints.close()
-        if self._history:
-            self._history.close()
+        if self._files:
+            self._files.close()
         self._progress.close()
         said = kept.warnings
         late = [*self._watch.said(), *self._sums.said(), *self._put_back.said()]
@@ -398,7 +374,7 @@ class Run:
             tensors=self._selection.tensors if best else exported(self._offered),
             initial_weights=self._initial_weights,
             best_step=self._selection.step if best else self.done,
-            trace=self._trace.close() if self._trace else {},
+            trace=self._files.traced() if self._files else {},
             metadata={
                 "processes": self._group.world,
                 "steps": self.done - self._first,
