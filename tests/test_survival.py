@@ -1,7 +1,9 @@
 """A run is a function of its recipe: kills, loader workers and processes leave no mark."""
 
+import json
 import os
 import random
+import shutil
 import signal
 from pathlib import Path
 
@@ -109,18 +111,25 @@ def test_one_hundred_kills_at_random_moments_leave_no_mark(lab, expected, seed):
         survive(lab, expected, "mlp", kills, random.Random(10 * seed + kills))
 
 
-def test_a_run_killed_in_its_evaluation_is_finished_by_several_processes(lab, expected):
-    """Training is done, so there is nothing left to share: only rank 0 goes on."""
-    import json
-
-    digest = expected(lab, "mlp")
-    record = lab.newest()
+@pytest.mark.parametrize("lacking", ["evaluation", "training"])
+@pytest.mark.parametrize("weights", ["best", "last"])
+def test_a_run_killed_behind_its_last_step_is_finished_by_several_processes(lab, lacking, weights):
+    """Killed in the evaluation, or before it was recorded that the training is done."""
+    overrides = (*SHORT, f"trainer.keep_weights={weights}")
+    record = lab.train(overrides)
+    expected = record["outcome"]
     path = lab.project.root / "runs" / record["run"] / "record.json"
-    record["complete"] = False
-    record["outcome"] |= {"digest": None, "metrics": None, "predictions": None}
-    path.write_text(json.dumps(record))
-    assert lab.train((*SHORT, *MODELS["mlp"]), processes=3)["outcome"]["digest"] == digest
-    assert json.loads(path.read_text())["complete"] is True
+    lost = dict.fromkeys(("digest", "metrics", "predictions"))
+    if lacking == "training":
+        lost |= dict.fromkeys(("weights", "trace"))
+        shutil.rmtree(path.parent / "model")
+    path.write_text(json.dumps(record | {"complete": False, "outcome": expected | lost}))
+    lab.train(overrides, processes=3)
+    after = json.loads(path.read_text())
+    assert after["complete"] is True
+    assert after["outcome"] == expected
+    if lacking == "training":
+        assert after["metadata"]["training"]["steps"] == 0
 
 
 def test_sigterm_leaves_a_checkpoint_and_its_own_exit_code(lab, expected):

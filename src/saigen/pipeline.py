@@ -130,7 +130,7 @@ def train(
         weights = {
             "sha256": manifest["files"][WEIGHTS],
             "initial": trained.initial_weights,
-            "step": trained.best_step,
+            "step": trained.step,
         }
         record["outcome"] |= {"weights": weights, "trace": trained.trace}
         imported = metadata.imported(root, prepared.sources)

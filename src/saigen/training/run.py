@@ -51,7 +51,7 @@ class Trained:
 
     tensors: dict[str, torch.Tensor]
     initial_weights: str  # SHA-256 of the weights before step 0
-    best_step: int  # after how many steps the kept weights stood
+    step: int  # after how many steps the kept weights stood
     trace: dict[str, Any]
     metadata: dict[str, Any]
 
@@ -94,7 +94,6 @@ class Run:
         self._batches: Batches | None = None
         self._built: list[Call] = []
         self.model: torch.nn.Module | None = None  # that of config.model, once it is built
-        self._offered: torch.nn.Module | None = None
         self.done, self._stop, self._interrupted = 0, False, False
         self._put_back = PutBack()
         self._measured: float | None = None  # by the validation of this step
@@ -269,11 +268,11 @@ class Run:
     def offer(self, model: torch.nn.Module, metrics: Mapping[str, float]) -> bool:
         """Offer a model as the one that is published; returns whether it is the best so far.
 
-        The best weights are kept, and the run stops early, by `trainer.monitor` alone. Raises
-        Refusal before `keep`, Failure on weights that are NaN.
+        A copy of its weights is kept if it is, or always by `trainer.keep_weights=last`; the run
+        stops early by `trainer.monitor` alone. Raises Refusal before `keep`, Failure on weights
+        that are NaN.
         """
         self._kept_by("run.offer(...)")
-        self._offered = model
         refuse_nan(model, self.done)
         better = self._selection.offer(self.done + 1, metrics, exported(model))
         value = metrics[self.config.trainer.monitor]
@@ -360,20 +359,11 @@ class Run:
                 got=str(self.done),
                 fix="walk over all of run.steps(); trainer.max_steps makes a run shorter",
             )
-        self._selection.refuse_without_best()
-        if self._offered is None:
-            raise Failure(
-                "the training loop offered no model",
-                where=self.config.trainer.loop,
-                expected="run.offer(model, run.evaluate(model)) where step.validates",
-                got="no call of it",
-                fix="offer the model that is to be published",
-            )
-        best = self.config.trainer.keep_weights == "best"
+        self._selection.refuse_without_weights()
         return Trained(
-            tensors=self._selection.tensors if best else exported(self._offered),
+            tensors=self._selection.tensors,
             initial_weights=self._initial_weights,
-            best_step=self._selection.step if best else self.done,
+            step=self._selection.published,
             trace=self._files.traced() if self._files else {},
             metadata={
                 "processes": self._group.world,

@@ -15,11 +15,13 @@ class _Values(Document):
     step: Count
     value: Name  # a float's text, which names its bits
     since: Count
+    published: Count
 
 
 class Selection:
-    """Keeps a copy of the best weights. Of equal values the earliest wins, so that the choice is
-    a function of the values alone.
+    """Keeps a copy of the weights that are published: of the best validation, or of the last.
+
+    Of equal values the earliest wins, so that the choice is a function of the values alone.
     """
 
     def __init__(self, trainer: Trainer) -> None:
@@ -27,6 +29,7 @@ class Selection:
         self.step = 0  # after how many steps the best value was measured; 0: none yet
         self.value = math.nan
         self.since = 0  # validations without improvement
+        self.published = 0  # after how many steps the weights below were offered; 0: none yet
         self.tensors: dict[str, torch.Tensor] = {}
 
     def offer(
@@ -38,17 +41,27 @@ class Selection:
         """
         value = metrics[self._trainer.monitor]
         sign = 1 if self._trainer.monitor_mode == "max" else -1
-        if not math.isfinite(value) or (self.step and not sign * value > sign * self.value):
+        better = math.isfinite(value) and not (self.step and sign * value <= sign * self.value)
+        if better:
+            self.step, self.value, self.since = step, value, 0
+        else:
             self.since += 1
-            return False
-        self.step, self.value, self.since = step, value, 0
-        if self._trainer.keep_weights == "best":
+        if better or self._trainer.keep_weights == "last":
+            self.published = step
             self.tensors = {key: tensor.detach().clone() for key, tensor in tensors.items()}
-        return True
+        return better
 
-    def refuse_without_best(self) -> None:
-        """Raise Failure if the best weights are wanted, and no validation gave a finite number."""
-        if self._trainer.keep_weights == "best" and not self.step:
+    def refuse_without_weights(self) -> None:
+        """Raise Failure if no model was offered, or the best of several that measured nothing."""
+        if not (self.step or self.since):
+            raise Failure(
+                "the training loop offered no model",
+                where=self._trainer.loop,
+                expected="run.offer(model, run.evaluate(model)) where step.validates",
+                got="no call of it",
+                fix="offer the model that is to be published",
+            )
+        if not self.published:
             raise Failure(
                 f"no validation gave a finite {self._trainer.monitor}: there are no best weights",
                 where="trainer.monitor",
@@ -64,13 +77,18 @@ class Selection:
 
     def values(self) -> dict[str, Any]:
         """What a checkpoint keeps beside the tensors."""
-        return {"step": self.step, "value": repr(self.value), "since": self.since}
+        return {
+            "step": self.step,
+            "value": repr(self.value),
+            "since": self.since,
+            "published": self.published,
+        }
 
     def restore(self, values: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
         """Take up where a checkpoint stood."""
         conform(values, _Values)
         self.step, self.since = values["step"], values["since"]
-        self.value = float(values["value"])
+        self.value, self.published = float(values["value"]), values["published"]
         self.tensors = dict(tensors)
 
 
