@@ -14,6 +14,7 @@ from lab import ENDLESS, SHORT, wait_for
 from saigen import exit_codes
 from saigen.analysis.claims import Claim, Verification
 from saigen.errors import Refusal
+from saigen.interruption import interruption_behind
 from saigen.runs.folders import find
 
 LONG = (*SHORT, *ENDLESS)
@@ -207,3 +208,18 @@ def test_every_exit_code_stands_in_the_documents():
         text = (ROOT / name).read_text()
         (told,) = [p for p in text.split("\n\n") if p.startswith("Exit codes:")]
         assert {int(n) for n in re.findall(r"\b\d+\b", told)} == codes, name
+
+
+def test_an_interruption_in_the_middle_of_what_makes_another_error_of_it_is_one():
+    """Python 3.11 makes a RuntimeError of what comes while a class is made; imports are full of
+    classes.
+    """
+
+    class Field:
+        def __set_name__(self, owner, name):
+            raise KeyboardInterrupt
+
+    with pytest.raises((RuntimeError, KeyboardInterrupt)) as raised:
+        type("Made", (), {"field": Field()})
+    assert isinstance(interruption_behind(raised.value), KeyboardInterrupt)
+    assert interruption_behind(ValueError()) is None

@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from saigen import exit_codes
 from saigen.errors import Failure, Refusal
-from saigen.interruption import InterruptedAtCheckpoint, Stopped, answered, stop
+from saigen.interruption import (
+    InterruptedAtCheckpoint,
+    answered,
+    interruption_behind,
+    stop,
+)
 from saigen.printing import bare, visible_output
 
 if TYPE_CHECKING:
@@ -42,31 +47,38 @@ def _run(arguments: Sequence[str] | None) -> int:
         with answered(stop):
             code = verb(chosen) or exit_codes.DONE
             sys.stdout.flush()
-    except Refusal as refusal:
-        if "SAIGEN_TRACEBACK" in os.environ:
-            traceback.print_exception(refusal)
-        _tell(refusal)
-        return exit_codes.FAILED if isinstance(refusal, Failure) else exit_codes.REFUSED
-    except ImportError as error:
-        from saigen.environment.lock import unimportable
+    except BaseException as error:
+        return _ended_by(error)
+    return code
 
-        if not (found := unimportable(ROOT, error)):
-            raise
-        _tell(found)
-        return exit_codes.REFUSED
-    except OSError as error:
+
+def _ended_by(error: BaseException) -> int:
+    """Say why a verb ended, and give its exit code; raises again what is nobody's to expect."""
+    if isinstance(error, Refusal):
+        if "SAIGEN_TRACEBACK" in os.environ:
+            traceback.print_exception(error)
+        _tell(error)
+        return exit_codes.FAILED if isinstance(error, Failure) else exit_codes.REFUSED
+    first = interruption_behind(error)
+    if isinstance(first, KeyboardInterrupt):
+        _tell("interrupted; the same command continues")
+        return exit_codes.INTERRUPTED
+    if first:
+        _tell(first)
+        return exit_codes.STOPPED
+    if isinstance(error, OSError):
         if _nobody_reads():
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still in Python's buffer
         else:
             _tell(_unwritable(error))
         return exit_codes.FAILED
-    except (InterruptedAtCheckpoint, Stopped) as stopped:
-        _tell(stopped)
-        return exit_codes.STOPPED
-    except KeyboardInterrupt:
-        _tell("interrupted; the same command continues")
-        return exit_codes.INTERRUPTED
-    return code
+    if isinstance(error, ImportError):
+        from saigen.environment.lock import unimportable
+
+        if found := unimportable(ROOT, error):
+            _tell(found)
+            return exit_codes.REFUSED
+    raise error
 
 
 class _Parser(argparse.ArgumentParser):

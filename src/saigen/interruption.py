@@ -72,3 +72,15 @@ class InterruptedAtCheckpoint(Exception):
 
     def __init__(self, step: int) -> None:
         super().__init__(f"stopped at a checkpoint after step {step}; the same command continues")
+
+
+def interruption_behind(error: BaseException) -> BaseException | None:
+    """The interruption that an error is, or that it came from.
+
+    What meets one in the middle may end by an error of its own: a class that is being made by a
+    RuntimeError, an import by an ImportError.
+    """
+    seen: BaseException | None = error
+    while seen and not isinstance(seen, KeyboardInterrupt | Stopped | InterruptedAtCheckpoint):
+        seen = seen.__cause__ or seen.__context__
+    return seen

@@ -61,5 +61,5 @@ def test_a_signal_at_any_time_to_the_leader_or_the_group_leaves_no_mark(workshop
                 whom(pid, signal.SIGCONT)
         (code,) = attempt.codes()
         if not attempt.log().endswith("KeyboardInterrupt\n"):  # else it had not begun
-            assert "Traceback" not in attempt.log()
+            assert "Traceback" not in attempt.log(), attempt.log()
         workshop.finish(name, project, code)
