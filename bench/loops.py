@@ -163,7 +163,7 @@ def saigen(work: Work, group: Group) -> Time:
 def quiet_train(work: Work, folder: Path | None, group: Group) -> None:
     """Train without the progress that it shows on standard error."""
     with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
-        train(work.config, work.prepared, folder, group, recipe="", say=lambda _: None)
+        train(work.config, work.prepared, folder, group, recipe="0" * 64, say=lambda _: None)
 
 
 @contextmanager

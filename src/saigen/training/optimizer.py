@@ -168,18 +168,9 @@ def guard_step(optimizer: torch.optim.Optimizer, is_first: Callable[[], bool]) -
     # saigen: constant, because torch's optimizers are called with and without
     def step(closure: Callable[[], object] | None = None) -> object:
         passed: list[Exception] = []
-
-        def watched() -> object:
-            assert closure is not None
-            try:
-                return closure()
-            except Exception as error:
-                passed.append(error)
-                raise
-
         try:
             with no_grad:
-                return bare() if closure is None else bare(watched)
+                return bare() if closure is None else bare(_watched(closure, passed))
         except Exception as error:
             if error in passed:
                 raise
@@ -188,6 +179,19 @@ def guard_step(optimizer: torch.optim.Optimizer, is_first: Callable[[], bool]) -
     # torch's schedulers look for these two, else they warn or wrap the step
     setattr(step, WATCHED, True)
     vars(optimizer).update(step=step, _opt_called=True)
+
+
+def _watched(closure: Callable[[], object], errors: list[Exception]) -> Callable[[], object]:
+    """A closure whose errors are told from those of the optimizer's step."""
+
+    def watched() -> object:
+        try:
+            return closure()
+        except Exception as error:
+            errors.append(error)
+            raise
+
+    return watched
 
 
 def failed_step(optimizer: torch.optim.Optimizer, error: Exception, *, first: bool) -> Refusal:

@@ -50,6 +50,7 @@ class _Source:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self._found: tuple[tuple[int, ...], list[_Kind]] = ((), [])
 
     def parts(self) -> Iterator[tuple[str, Any]]:
         raise NotImplementedError
@@ -66,11 +67,16 @@ class _Source:
                 numbers.append(repr(value))
             elif isinstance(value, Tensor) and value.numel() and kind != passed_over:
                 kinds.setdefault(kind, []).append(value)
+        lying = tuple(id(t) for of_kind in kinds.values() for t in of_kind)
+        if not numbers_too and self._found[0] == lying:
+            return self._found[1]
         if numbers and numbers_too:
             digest = hashlib.blake2b("\n".join(numbers).encode(), digest_size=WORD).digest()
             number = int.from_bytes(digest, "little", signed=True)
             kinds[""] = [torch.tensor([number], device=self._device)]
-        return [_Kind(kinds[kind], self._device) for kind in sorted(kinds)]
+        found = [_Kind(kinds[kind], self._device) for kind in sorted(kinds)]
+        self._found = (lying, found)  # which holds the tensors, so that no other has their ids
+        return found
 
 
 class _Optimizer(_Source):

@@ -101,6 +101,8 @@ class Step:
         self._batches, self._kept, self._reduction = batches, kept, reduction
         self._sums, self._watch, self._streams = sums, watch, streams
         self.autocast = autocast
+        self._mixed = isinstance(autocast, torch.autocast)
+        self._no_grad = torch.no_grad()
         self._clippings: dict[Any, Clipping] = {}
         self._first_totals: torch.Tensor | None = None
         self._open: int | None = None  # the microbatch whose loss is awaited
@@ -126,10 +128,12 @@ class Step:
         the same modules with the same draws (a closure), for others with draws of their own (the
         other half of a GAN). Gradients of the call before are gone then.
         """
-        again = bool(self._modules)
-        if modules not in self._modules:
+        again, phase = bool(self._modules), 0
+        if again:
+            with_these = [modules == walked for walked in self._modules]
+            phase = with_these.index(True) if True in with_these else len(self._modules)
+        if phase == len(self._modules):
             self._modules.append(modules)
-        phase = self._modules.index(modules)
         clipping = self._clipping(modules, max_grad_norm)
         if again and self._first_totals is None:
             self._first_totals = self._sums.totals()
@@ -153,7 +157,7 @@ class Step:
         self._walking = False
         watch.arm()
         reduction.end_step()
-        with torch.no_grad():
+        with self._no_grad:
             self._sums.settle(self.number)
             clipping.mean_and_clip(self._sums.terms)
 
@@ -195,10 +199,6 @@ class Step:
 
     def _waiting(self) -> bool:
         return self._open is not None
-
-    @property
-    def _mixed(self) -> bool:
-        return isinstance(self.autocast, torch.autocast)
 
     def _clipping(self, modules: tuple[torch.nn.Module, ...], longest: float | None) -> Clipping:
         key = (*map(id, modules), longest)
