@@ -111,7 +111,8 @@ class Rates:
 
         Raises Refusal if a group has no number under a key.
         """
-        if isinstance(factor, Mapping):
+        # to ask any value whether it is a mapping costs more than all below
+        if type(factor) is not float and isinstance(factor, Mapping):
             for key, of_key in factor.items():
                 if key != "lr":
                     self._set_key(key, of_key)

@@ -138,6 +138,7 @@ class Step:
         if again and self._first_totals is None:
             self._first_totals = self._sums.totals()
         batches, reduction, watch = self._batches, self._reduction, self._watch
+        mixed = self._mixed
         self._walking = True
         reduction.begin_step()
         for microbatch in batches.mine:
@@ -149,7 +150,10 @@ class Step:
             self._streams.set_globals("dropout", self.number, *indices)
             reduction.begin_microbatch(microbatch)
             self._open = microbatch
-            with self.autocast:
+            if mixed:
+                with self.autocast:
+                    yield batch
+            else:  # to enter a context that does nothing costs, too
                 yield batch
             if self._waiting():
                 raise _unended(self.number)
@@ -177,8 +181,10 @@ class Step:
                 fix="add the losses and call step.backward once; or walk over "
                 "step.microbatches a second time",
             )
-        # torch wants no autocast around a backward pass
-        with torch.autocast(loss.device.type, enabled=False) if self._mixed else self.autocast:
+        if self._mixed:  # torch wants no autocast around a backward pass
+            with torch.autocast(loss.device.type, enabled=False):
+                loss.backward()  # type: ignore[no-untyped-call]
+        else:
             loss.backward()  # type: ignore[no-untyped-call]
         self._sums.put(loss, count, asked_to_stop=self.wish.asked)
 
@@ -201,7 +207,7 @@ class Step:
         return self._open is not None
 
     def _clipping(self, modules: tuple[torch.nn.Module, ...], longest: float | None) -> Clipping:
-        key = (*map(id, modules), longest)
+        key = (modules, longest)
         if key not in self._clippings:
             self._clippings[key] = Clipping(self._kept.gradients_of(modules), longest)
         return self._clippings[key]
