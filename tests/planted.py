@@ -55,6 +55,13 @@ SECRETS = {
     "database": "Server=x;Uid=sa;Pwd=7" + made_up("database", 11) + ";",
     "environ": "os.environ['HF_TOKEN'] = '" + made_up("environ", 20, CAPITALS.lower()) + "'",
     "base64": made_up("base64", 44, LETTERS + "+"),
+    "curl": "curl -s -u somebody:" + made_up("curl", 12) + " https://a.invalid",
+    "cookie": "Cookie: theme=dark; sessionid=" + made_up("cookie", 32, CAPITALS.lower()),
+    "otp": "otpauth://totp/a:b?secret=" + made_up("otp", 32, CAPITALS) + "&issuer=a",
+    "dsn": "https://" + made_up("dsn", 32, "0123456789abcdef") + "@o1.ingest.invalid/2",
+    "smtp": "smtp_pass: " + made_up("smtp", 9, CAPITALS.lower()) + "7",
+    "short-pass": "export DB_PASS=" + made_up("short-pass", 10),
+    "connection": "AccountName=a;AccountKey=" + made_up("az", 86) + "==",
 }  # fmt: skip
 
 

@@ -69,13 +69,20 @@ _FORMS = {
     "JSON web token": r"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}",
     "Kaggle key": r"\"key\\?\"\s*:\s*\\?\"(?P<kaggle>[0-9a-f]{32})\\?\"",
     "password in an address": r"\b[A-Za-z][\w+.-]*://[^\s/:@'\"<>{}$]*:(?P<url>[^\s/@'\"<>{}$*]+)@",
+    "key in an address": r"://(?P<user>[A-Za-z0-9_-]{20,})@[\w.-]+\.[a-z]"
+    r"|\botpauth://\S*?[?&]secret=(?P<otp>[A-Z2-7]{16,})",
+    "login in a command": r"\b(?:curl|wget|http)\b[^\n]*?\s(?:-u|--user)[ =]?[\"']?"
+    r"[^\s:\"'$]+:(?P<curl>[^\s\"'$<{]{3,})|(?:--(?:http-)?pass(?:word)?|--token)[ =][\"']?"
+    r"(?P<option>(?=\S*\d)[^\s\"'$<{]{6,})",
+    "cookie": r"(?i)\bcookie\b[\"']?\s*[:=,]\s*[\"']?[^\n]*?\b\w*(?:sess|sid|token|auth)\w*="
+    r"(?P<cookie>[\w%+/.=-]{8,})",
     "login": r"(?i)\blogin\([^)\n]{0,80}?(?:key|token|password)\s*=\s*\\?[\"']"
     r"(?P<login>[^\s\"'\\]{8,})|\blogin\s+\S+\s+password\s+(?P<netrc>\S{6,})",
     "authorization header": r"(?i)\bauthorization\b[\"']?\s*[:=,]\s*[\"']?(?:basic|bearer|token)\s+"
     r"(?P<header>[\w+/.=-]{8,})",
 }
 _KEY = (
-    r"(?:pass(?:word|wd|wort|phrase)|(?<![a-z])pwd|secret"
+    r"(?:pass(?:word|wd|wort|phrase)|(?<![a-z])pwd|(?<=[a-z]_)pass(?![a-z_])|secret"
     r"|(?:api|access|account|private|signing|encryption|wandb)[_-]?key"
     r"|(?:api|auth|access|refresh|bearer|session|bot)[_-]?token|credentials?)"
 )
