@@ -50,11 +50,11 @@ PLAIN = (  # also equal to a plain loop of PyTorch, bit for bit
     "Bools", "Changes", "LateBuffer", "ExtraState", "embedding_padding", "embedding_bag",
     "embedding_scaled", "batch_norm", "batch_norm_cumulative", "batch_norm_untracked", "norms",
     "instance_norm", "embedding_max_norm", "fake_quantize", "minimum_observer",
-    "histogram_observer",
+    "histogram_observer", "traced", "data_parallel", "averaged",
 )  # fmt: skip
 OTHERS = (  # that draw, round otherwise, or a plain loop refuses
     "Expanded", "Orthogonal", "embedding_sparse", "Lazy", "lstm", "lstm_projected",
-    "gru_bidirectional", "rnn_dropout", "multihead", "encoder_layer", "dropout",
+    "gru_bidirectional", "rnn_dropout", "multihead", "encoder_layer", "dropout", "compiled_part",
 )  # fmt: skip
 QUICK = ("Tied", "Grows", "ExtraState")
 NEIGHBOURS = "the predictions for a row depend on the other rows of its batch"
@@ -86,6 +86,8 @@ DISAGREE = (
 )
 CHANGED = "the model changed its parts while it trained"
 UNTRAINED = "the loss depends on a parameter that is not the model's: nobody trains it"
+HELD = "there is state that a checkpoint cannot hold"
+SCRIPT = "a part of the model is a program of TorchScript, which holds its tensors itself"
 IN_THE_FIRST_STEP = ("GradientsToNone", "Undeclared", "Bools", "Grows")  # others before it
 REFUSED_MODULES = {
     "Thawed": ((), (CHANGED, "trainable first.bias", "train it in a run of its own")),
@@ -108,6 +110,9 @@ REFUSED_MODULES = {
     "Undeclared": ((QUARTERS,), DISAGREE),
     "Bools": ((QUARTERS,), DISAGREE),
     "Grows": ((QUARTERS,), ("a buffer changed its form", "'seen'", "(1, torch.float32)")),
+    "scripted": ((), (SCRIPT, "where:    model, 'middle.0'", "RecursiveScriptModule of Seq")),
+    "jit_traced": ((), (SCRIPT, "where:    model, 'middle.0'", "put the module itself there")),
+    "quantized": ((), (HELD, "_packed_params.0", "got:      Tensor, strided, quantized")),
     "HiddenLayers": (
         (),
         (UNTRAINED, "where:    model.layers.0.weight (src/project/zoo_models.py:"),
@@ -147,7 +152,6 @@ MADE_AGAIN = (  # in another worktree, by `rerun`
         for name in ("CountsInGroups", "Rebinds", "ScheduleFree")
     ),
 )
-HELD = "there is state that a checkpoint cannot hold"
 REFUSED_OPTIMIZERS = {
     "Unholdable": (HELD, ".ids", "got:      set"),
     "UnholdableAttribute": (HELD, ".what", "got:      object"),

@@ -755,6 +755,17 @@ MODELS = {
     "fake_quantize": lambda: Between(FakeQuantize()),
     "minimum_observer": lambda: Between(MinMaxObserver()),
     "histogram_observer": lambda: Between(HistogramObserver()),
+    "scripted": lambda: Between(torch.jit.script(nn.Sequential(nn.Linear(12, 12), nn.Tanh()))),
+    "traced": lambda: Between(torch.fx.symbolic_trace(nn.Sequential(nn.Linear(12, 12), nn.Tanh()))),
+    "jit_traced": lambda: Between(
+        torch.jit.trace(nn.Sequential(nn.Linear(12, 12), nn.Tanh()), torch.ones(2, 12))
+    ),
+    "compiled_part": lambda: Between(torch.compile(nn.Linear(12, 12), backend="eager")),
+    "quantized": lambda: Between(
+        torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(12, 12)), {nn.Linear})
+    ),
+    "data_parallel": lambda: Between(nn.DataParallel(nn.Linear(12, 12))),
+    "averaged": lambda: Between(torch.optim.swa_utils.AveragedModel(nn.Linear(12, 12))),
     "plain": Net,
 }
 

@@ -123,7 +123,16 @@ def _with_metadata(state: dict[str, Any], metadata: Any) -> Any:
 
 
 def placed(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model on a device. Raises Refusal if a part of it has no memory."""
+    """The model on a device. Raises Refusal if a part of it has no memory, or hides it."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise Refusal(
+                "a part of the model is a program of TorchScript, which holds its tensors itself",
+                where=f"model, {name!r}",
+                expected="modules of Python",
+                got=f"{type(module).__name__} of {module.original_name}",
+                fix="put the module itself there; hardware.compile=true makes it quick",
+            )
     for name, tensor in live(model).items():
         if tensor is not None and tensor.is_meta:
             refuse_unfit(f"model, {name!r}", tensor)
