@@ -130,6 +130,15 @@ def test_each_module_gets_its_own_mode_back_also_after_an_error():
     assert not any(module.training for module in model.modules())
 
 
+def test_a_task_that_is_a_module_is_evaluated_in_its_mode_too():
+    model, task = torch.nn.Dropout(0.5), torch.nn.Dropout(0.5)
+    with evaluating(model, task, "another kind of task"):
+        assert not model.training
+        assert not task.training
+    assert model.training
+    assert task.training
+
+
 def test_what_a_model_caches_in_evaluation_can_be_trained_with(odd):
     train(odd, "Caching")
 

@@ -220,6 +220,11 @@ def test_a_row_that_cannot_be_taken_is_named_by_file_line_and_column(
     assert caught.value.where == f"{tmp_path}/some.csv{where}"
 
 
+def test_the_mark_that_spreadsheets_begin_a_file_with_is_not_part_of_its_first_column(tmp_path):
+    (tmp_path / "some.csv").write_bytes(b"\xef\xbb\xbfid,n\na,1\n")
+    assert read_rows(tmp_path / "some.csv", ["id", "n"]).column("id") == ["a"]
+
+
 @pytest.mark.parametrize("new", ["", "a\u2028b", "a\u0085b", "a\x1cb", '"a\nb"', "x" * 600])
 def test_an_id_that_is_no_visible_line_is_refused_before_anything_is_written(project, new):
     path = project.root / "data/digits.csv"

@@ -88,7 +88,7 @@ def read_rows(path: Path, needed: Sequence[str]) -> CsvRows:
 def _text(path: Path) -> str:
     content = path.read_bytes()
     try:
-        text = content.decode()
+        text = content.decode("utf-8-sig")  # spreadsheets begin UTF-8 with a mark
         place = text.find("\0")
         if place < 0:
             return text

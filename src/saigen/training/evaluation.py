@@ -57,7 +57,7 @@ class Evaluation:
     def predict(self, model: torch.nn.Module) -> dict[str, np.ndarray]:
         """Predictions for every sample, in order; the model is left in the modes it had."""
         parts: dict[str, list[np.ndarray]] = {}
-        with evaluating(model):
+        with evaluating(model, self.task):
             for number, start in enumerate(range(0, self._samples, self._size)):
                 rows = np.arange(start, start + self._size) % self._samples
                 self._streams.set_globals("evaluation", self._purpose, number)
@@ -86,7 +86,7 @@ class Evaluation:
         rows = np.arange(self._size) % self._samples
         others = rows.copy()
         others[1::2] = rows[::2][: len(others[1::2])]
-        with evaluating(model):
+        with evaluating(model, self.task):
             first, drew, _ = self._watched(model, rows, locate=False)
             if drew:
                 _, _, line = self._watched(model, rows, locate=True)
@@ -124,18 +124,23 @@ class Evaluation:
 
 
 @contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """While the context lasts: evaluation mode, no gradients. Then each module's own mode again.
+def evaluating(*parts: object) -> Iterator[None]:
+    """While the context lasts: evaluation mode of all parts that are modules, and no gradients.
+    Then each module's own mode again.
 
     Not `inference_mode`: what a model computes once and keeps could not be trained with.
     """
-    modes = [(module, module.training) for module in model.modules()]
+    whole = [part for part in parts if isinstance(part, torch.nn.Module)]
+    modes = [(module, module.training) for part in whole for module in part.modules()]
+    before = [part.training for part in whole]
     try:
-        model.eval()
+        for part in whole:
+            part.eval()
         with torch.no_grad():
             yield
     finally:
-        model.train(modes[0][1])  # for what a model does in a `train` of its own
+        for part, mode in zip(whole, before, strict=True):
+            part.train(mode)  # for what a model does in a `train` of its own
         for module, mode in modes:
             module.training = mode
 
