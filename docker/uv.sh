@@ -39,7 +39,7 @@ find_python() {
         reason=$(tail -n 1 "$PRIVATE/reason")
         tried="$tried${tried:+; }$candidate is ${reason:-not runnable}"
     done
-    [ -n "${SAIGEN_PYTHON:-}" ] || _bring_python && return
+    [ -n "${SAIGEN_PYTHON:-}" ] || { _bring_python && return; }
     refuse "no Python $wanted was found" "${SAIGEN_PYTHON:-PATH=$PATH}" \
         "CPython $wanted (python3.11, python3, python), or uv to bring one" \
         "${tried:-no Python at all}" \

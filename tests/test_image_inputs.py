@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -166,6 +167,8 @@ def test_no_address_of_pips_settings_becomes_a_flag(pip_settings, monkeypatch):
 
 def test_no_program_of_the_installation_is_given_an_address_to_show(project: Project, tmp_path):
     """A uv that notes its command line, as `ps` shows it, and then cannot fetch anything."""
+    if not shutil.which(sys.executable):
+        pytest.skip("an interpreter that this user may not see")
     uv = project.root / "bin/uv"
     uv.parent.mkdir()
     version = re.search(r"^uv==(\S+)", (ROOT / "docker/lock-uv.txt").read_text(), re.M)[1]
@@ -186,6 +189,20 @@ def test_no_program_of_the_installation_is_given_an_address_to_show(project: Pro
     assert PASSWORD in (project.root / "given").read_text()
     assert PASSWORD not in (project.root / "shown").read_text()
     assert PASSWORD not in done.stdout + done.stderr
+
+
+def test_a_python_that_was_named_and_does_not_run_is_refused(project: Project, tmp_path):
+    (tmp_path / "python").write_text("#!/bin/sh\necho broken >&2; exit 3\n")
+    (tmp_path / "python").chmod(0o755)
+    environment = {
+        "PATH": os.environ["PATH"], "HOME": str(tmp_path), "SAIGEN_ENVIRONMENT": "host",
+        "SAIGEN_PYTHON": str(tmp_path / "python"),
+    }  # fmt: skip
+    done = project.run("docker/install.sh", env=environment)
+    assert done.returncode == 2
+    assert "refused: no Python 3.11 was found" in done.stderr
+    assert f"got:      {tmp_path}/python is broken" in done.stderr
+    assert "or set SAIGEN_PYTHON to an interpreter" in done.stderr
 
 
 def test_a_pip_conf_that_cannot_be_read_is_refused_without_its_lines(tmp_path):

@@ -124,18 +124,17 @@ def _hurt(*, kill_at: int = 0, file_bytes: int = 0, bound: int = 0) -> None:
 
 
 def _give_up_rights() -> None:
-    """Let the rights of files bind also a root: as capabilities(7) has it, without CAP_DAC_OVERRIDE
-    and CAP_DAC_READ_SEARCH, here and in what is started from here. No other user would do: he
-    could not reach a root's temporary folder, nor this environment.
+    """Let the rights of files bind also a root: as capabilities(7) has it, without
+    CAP_DAC_OVERRIDE, here and in what is started from here. No other user would do: he could not
+    reach a root's temporary folder, nor this environment, which is why all may be read still.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this process
     sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; the higher ones
     assert libc.capget(header, sets) == 0
-    for capability in (1, 2):
-        libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP, which a root alone may
-        for at in range(3):
-            sets[at] &= ~(1 << capability)
+    libc.prctl(24, 1, 0, 0, 0)  # PR_CAPBSET_DROP, which a root alone may
+    for at in range(3):
+        sets[at] &= ~(1 << 1)
     assert libc.capset(header, sets) == 0
 
 
