@@ -85,6 +85,13 @@ def test_a_killed_training_that_was_over_before_is_not_tried_and_not_held(projec
     assert claim["why"] == "the training ended before it could be killed"
 
 
+@pytest.mark.slow
+def test_a_training_of_few_steps_is_resumed_all_the_same(project):
+    (claim,) = verify(project, "trainer.max_steps=4", "--only", "kill")["claims"]
+    assert claim["result"] == "held"
+    assert claim["evidence"]["continued"] == 2
+
+
 @pytest.mark.parametrize(
     ("said", "reason"),
     [

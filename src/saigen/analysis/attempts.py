@@ -43,7 +43,11 @@ class Attempts:
         if not full:
             whole = self._composed().config.trainer.max_steps
             self.steps = min(SHORT_STEPS, whole or SHORT_STEPS)
-            short = (f"trainer.max_steps={self.steps}", "tracking.checkpoint_every_steps=10")
+            often = max(1, min(10, self.steps // 3))  # so that a killed run has what to go on from
+            short = (
+                f"trainer.max_steps={self.steps}",
+                f"tracking.checkpoint_every_steps={often}",
+            )
             self._overrides = (*self._overrides, *short)
         self.trained_steps = self.steps or SHORT_STEPS  # that there really are, once it is known
         self.composition = self._composed()

@@ -139,8 +139,11 @@ def _result(perturbation: Perturbation, baseline: Run, attempt: Attempt) -> tupl
         said = _reason(attempt.said)
         why = said if perturbation.measured else f"the training did not end: {said}"
         return ("fact" if perturbation.fact else "broken"), why
-    if perturbation.killed and not attempt.run.record["metadata"]["continued"]:
+    metadata = attempt.run.record["metadata"]
+    if perturbation.killed and not metadata["continued"]:
         return "not tried", "the training ended before it could be killed"
+    if perturbation.killed and metadata["training"]["steps"] == attempt.run.outcome["trace"]["steps"]:
+        return "not tried", "it was killed before its first checkpoint, so nothing was resumed"
     found = diff(baseline, attempt.run)
     if perturbation.fact:
         return "fact", "the same bits" if found.same_outcome else f"other bits: {found.trace.words}"
