@@ -142,7 +142,8 @@ def _result(perturbation: Perturbation, baseline: Run, attempt: Attempt) -> tupl
     metadata = attempt.run.record["metadata"]
     if perturbation.killed and not metadata["continued"]:
         return "not tried", "the training ended before it could be killed"
-    if perturbation.killed and metadata["training"]["steps"] == attempt.run.outcome["trace"]["steps"]:
+    at_once = metadata["training"]["steps"] == attempt.run.outcome["trace"]["steps"]
+    if perturbation.killed and at_once:
         return "not tried", "it was killed before its first checkpoint, so nothing was resumed"
     found = diff(baseline, attempt.run)
     if perturbation.fact:
