@@ -7,6 +7,7 @@ the project; their traces are then replaced by long ones that part at a step of 
 
 import argparse
 import hashlib
+import json
 import os
 import statistics
 import subprocess
@@ -19,6 +20,8 @@ import numpy as np
 from peers import LEAST_ROUNDS, ROOT, private, processor, spread
 
 from saigen.analysis.sandbox import Workplace
+from saigen.digest import digest_file
+from saigen.runs.record import outcome_digest
 from saigen.training.trace_file import HEADER_BYTES, NAME, ROW
 
 STEPS = 100_000
@@ -72,6 +75,10 @@ def lengthen(run: Path, parted: int) -> None:
         row["chain"] = chain
     head = (run / NAME).read_bytes()[:HEADER_BYTES]
     (run / NAME).write_bytes(head + rows.tobytes())
+    record = json.loads((run / "record.json").read_text())
+    record["outcome"]["trace"] = {"sha256": digest_file(run / NAME), "steps": STEPS}
+    record["outcome"]["digest"] = outcome_digest(record["outcome"])
+    (run / "record.json").write_text(json.dumps(record))
 
 
 def timed(root: Path, command: list[str], code: int) -> tuple[float, str]:
