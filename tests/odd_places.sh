@@ -32,8 +32,9 @@ user() { # another user: a home that is new, a clone of its own, and of root's r
         "$root/.venv/bin/python" "${quick[@]}")
 }
 
-home() { # no HOME, no language, no terminal, others' rights on nothing
-    (umask 077 && env -u HOME -u LANG -u TERM LC_ALL=C PYTHONCOERCECLOCALE=0 PYTHONUTF8=0 \
+home() { # no HOME, no terminal, others' rights on nothing, and no language: Python takes UTF-8 then,
+    # which the tests write their own files in
+    (umask 077 && env -u HOME -u LANG -u TERM LC_ALL=C \
         TZ=Pacific/Kiritimati COLUMNS=20 LINES=3 .venv/bin/python "${quick[@]}")
 }
 
