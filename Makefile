@@ -56,7 +56,7 @@ lint: .venv ## style, types, no hyperparameter in Python, and whether the locks 
 	@ruff format --check .
 	@ruff check .
 	@mypy
-	@$(PYTHON) -m saigen.config.hidden_defaults src/project src/saigen/training src/saigen/data
+	@$(PYTHON) tools/hidden_defaults.py
 	@$(PYTHON) tools/arrows.py
 	@$(PYTHON) docker/lock_header.py check
 

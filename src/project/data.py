@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-SIDE = 8  # saigen: constant, because the snapshot's images are 8 pixels wide and high
+SIDE = 8  # the snapshot's images are 8 pixels wide and high
 
 Sample = dict[str, np.ndarray]
 

@@ -9,9 +9,9 @@ import numpy as np
 from saigen.data.preparation import Arrays, Table
 from saigen.data.rows import read_rows
 
-SIDE = 8  # saigen: constant, because the snapshot's images are 8 pixels wide and high
-LEVELS = 16  # saigen: constant, because the snapshot has grey levels 0..16
-LABELS = 9  # saigen: constant, because the snapshot has labels 0..9
+SIDE = 8  # the snapshot's images are 8 pixels wide and high
+LEVELS = 16  # the snapshot has grey levels 0..16
+LABELS = 9  # the snapshot has labels 0..9
 PIXELS = [f"p{row}{column}" for row in range(SIDE) for column in range(SIDE)]
 
 

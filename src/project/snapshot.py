@@ -15,7 +15,7 @@ from saigen.digest import digest_bytes
 from saigen.files import write_json, write_whole
 
 FOLDER = Path("data")
-SIDE = 8  # saigen: constant, because the images of the source are 8 pixels wide and high
+SIDE = 8  # the images of the source are 8 pixels wide and high
 
 
 def take() -> None:

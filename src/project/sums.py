@@ -18,8 +18,8 @@ from saigen.files import write_json, write_whole
 
 FOLDER = Path("data")
 SALT = "saigen-sums-1"
-LARGEST = 99  # saigen: constant, because it says what the frozen snapshot holds
-ROWS = 4000  # saigen: constant, because it says what the frozen snapshot holds
+LARGEST = 99  # it says what the frozen snapshot holds
+ROWS = 4000  # it says what the frozen snapshot holds
 
 
 def rows() -> list[tuple[str, str, str]]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
-# saigen: constant, because waiting moves no bit
 _WORKER_SECONDS = 30  # that a run asked to stop has for its last step
 
 

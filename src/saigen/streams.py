@@ -26,7 +26,6 @@ SCHEME = "saigen-streams-1"
 
 _LOW_32 = (1 << 32) - 1
 _LOW_64 = (1 << 64) - 1
-# saigen: constant, because a place has up to 8 indices
 _INDICES = tuple(struct.Struct(f"<{count}Q") for count in range(9))
 
 
@@ -61,7 +60,7 @@ class Streams:
 
     def numpy(self, name: str, *indices: int) -> np.random.Generator:
         """Return a NumPy generator: Philox under the place's key, counter at zero (5 us)."""
-        # saigen: constant, because a key has 16 bytes
+        # a key has 16 bytes
         key = self.key(name, *indices).to_bytes(16, "little")
         return np.random.Generator(np.random.Philox(cast(Any, _Key(key))))
 
@@ -90,7 +89,6 @@ class _Key(ISeedSequence):
     def __init__(self, key: bytes) -> None:
         self._bytes = key
 
-    # saigen: constant, because NumPy calls it with and without
     def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray[Any, Any]:
         """Return the key's 16 bytes as two 64-bit words, the only thing Philox asks for."""
         words = np.frombuffer(self._bytes, dtype="<u8")

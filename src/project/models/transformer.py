@@ -29,9 +29,7 @@ class Transformer(nn.Module):
         norm_epsilon: float,
     ) -> None:
         super().__init__()
-        # saigen: constant, because the norm's type is read only where a longest norm is given
         self.tokens = nn.Embedding(tokens, width)
-        # saigen: constant, because the norm's type is read only where a longest norm is given
         self.positions = nn.Embedding(characters, width)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.Sequential(

@@ -59,7 +59,6 @@ def told(value: Any) -> str:
 
 def some_of(names: Sequence[str]) -> str:
     """The first few of many names."""
-    # saigen: constant, because a line holds no more
     return ", ".join(map(repr, names[:4])) + ", ..." * (len(names) > 4)
 
 

@@ -97,7 +97,7 @@ class Loader:
             timeout=self._timeout_seconds,
         )
         try:  # what its queues need; one that is half made prints a traceback of its own
-            # saigen: constant, because that is how many locks torch makes, and some
+            # that is how many locks torch makes, and some
             [multiprocessing.Semaphore() for _ in range(16 + 4 * self._workers)]
         except OSError as error:
             raise _no_shared_memory(Refusal, str(error)) from error

@@ -21,11 +21,10 @@ MAXIMUM = 1 << 62  # two halves of 31 bits, in 32-bit arithmetic
 # 4 rounds are enough for a pseudorandom permutation if the round functions are random ones (Luby
 # and Rackoff); ours is a cheap mixer, so twice that. And never fewer than 6 bits: with halves of
 # 1 or 2 bits the permutations of n = 4 or 5 are not equally frequent, however many the rounds.
-_ROUNDS = 8  # saigen: constant, because the order is a published function and no choice of a run
-_BITS = 6  # saigen: constant, because the order is a published function and no choice of a run
+# The order is a published function and no choice of a run, so its numbers stand here.
+_ROUNDS, _BITS = 8, 6
 # Multipliers of Wellons' lowbias32, found by search for the least avalanche bias among 32-bit
 # multiply-xorshift mixers (nullprogram.com/blog/2018/07/31).
-# saigen: constant, because the order is a published function and no choice of a run
 _MIX = np.uint32(0x7FEB352D), np.uint32(15), np.uint32(0x846CA68B)
 # Values a pass: large enough to forget the 0.5 us that each of 60 NumPy calls costs, small enough
 # for all buffers (1 MiB) to stay in a cache.
@@ -82,7 +81,7 @@ class _Network:
         bits = max(_BITS, (n - 1).bit_length())
         self.low_bits = bits // 2
         self.high_bits = bits - self.low_bits
-        # saigen: constant, because a key has 16 bytes and a round four
+        # a key has 16 bytes and a round four
         digest = hashlib.shake_128(key.to_bytes(16, "little")).digest(4 * _ROUNDS)
         self.keys = np.frombuffer(digest, dtype="<u4").astype(np.uint32)
 
@@ -92,7 +91,7 @@ class _Network:
             (values >> self.low_bits).astype(np.uint32),
             (values & ((1 << self.low_bits) - 1)).astype(np.uint32),
         )
-        # saigen: constant, because a word has 32 bits
+        # a word has 32 bits
         shifts = np.uint32(32 - self.high_bits), np.uint32(32 - self.low_bits)
         mixed, shifted = np.empty_like(halves[0]), np.empty_like(halves[0])
         multiplier, shift, again = _MIX

@@ -113,7 +113,6 @@ def _refuse_columns(path: Path, columns: Sequence[str], needed: Sequence[str]) -
 
 
 def _listed(names: Sequence[str]) -> str:
-    # saigen: constant, because a refusal is a line
     shown = names if len(names) <= 5 else [*names[:2], "...", names[-1]]
     return ", ".join(shown).replace(", ...,", " ...")
 

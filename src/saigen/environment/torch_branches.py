@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-# saigen: constant, because mkl_service.h (oneMKL 2024) counts the branches so
+# mkl_service.h (oneMKL 2024) counts the branches so
 _BRANCHES = {1: "native", 2: "AUTO", 3: "COMPATIBLE", 4: "SSE2", 8: "SSE4_2", 9: "AVX", 10: "AVX2",
              12: "AVX512", 14: "AVX512_E1"}  # fmt: skip
 _STRICT, _ALL = 0x10000, -1  # of mkl_service.h, too
@@ -22,7 +22,7 @@ def mkl_branch() -> str:
 
     The answer is what MKL_VERBOSE=1 prints as CNR, at the price of a call.
     """
-    # saigen: constant, because an unset variable means the native branch
+    # an unset variable means the native branch
     asked = os.environ.get("MKL_CBWR", "native")
     if not torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
         return "native"
@@ -31,7 +31,6 @@ def mkl_branch() -> str:
         code: int = library.mkl_serv_cbwr_get(_ALL)
     except (OSError, AttributeError):  # another build of torch, which keeps it to itself
         return "native" if asked == "native" else "unreadable"
-    # saigen: constant, because a branch that has no name here is told by its number
     branch = _BRANCHES.get(code & ~_STRICT, str(code))
     return f"{branch},STRICT" if code & _STRICT else branch
 
@@ -41,7 +40,7 @@ def onednn_instruction_set() -> str:
 
     oneDNN tells only whether it goes beyond AVX2: it has 16-bit products from AVX-512 on.
     """
-    # saigen: constant, because an unset variable means no limit
+    # an unset variable means no limit
     asked = os.environ.get("ONEDNN_MAX_CPU_ISA", "native")
     beyond = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return "AVX-512" if asked in _BELOW_AVX512 and beyond else asked

@@ -34,7 +34,7 @@ def environment_of(config: Config) -> dict[str, str | None]:
         "CUBLAS_WORKSPACE_CONFIG": reproducibility.cublas_workspace,
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
-        # saigen: constant, because who sets it knows the machine, and it moves no bit
+        # who sets it knows the machine, and it moves no bit
         "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", _SPIN_TURNS),
         "ATEN_CPU_CAPABILITY": unless_native(reproducibility.instruction_set),
         "MKL_CBWR": unless_native(reproducibility.mkl_branch),

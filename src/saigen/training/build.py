@@ -34,7 +34,7 @@ def built(call: Call, config: Config, streams: Streams, times: int) -> Any:
     name = next((n for n in type(config).model_fields if getattr(config, n) is call), "")
     if name == "model" and not times:  # where evaluation builds it, too
         return build_model(config, streams)
-    # saigen: constant, because 0 built the model, 1 the task, and 2 gave lazy modules their shapes
+    # 0 built the model, 1 the task, and 2 gave lazy modules their shapes
     streams.set_globals("init", 3, int.from_bytes(name.encode()[:8]), times)
     return instantiate(call)
 

@@ -42,7 +42,7 @@ _VALUES = "checkpoint.json"
 # A few values for each tensor of a state, and as deep as what a project keeps in an optimizer.
 # Twice as much is read as is written, which has a frame.
 _LIMIT = 256 << 20  # bytes
-_HELD, _DEPTH = 2_000_000, 150  # saigen: constant, because it bounds a document
+_HELD, _DEPTH = 2_000_000, 150  # these bound a document
 
 
 class Body(Document):

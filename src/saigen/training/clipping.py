@@ -11,7 +11,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-# saigen: constant, because every recipe sums a gradient in blocks of this size
+# every recipe sums a gradient in blocks of this size
 _NORM_BLOCK = 4096  # elements; part of what a run is: another size moves bits
 
 
@@ -58,11 +58,10 @@ class Clipping:
         norm, longest = self.norm(), self._longest
         factor: float | Tensor
         if isinstance(norm, Tensor):
-            # saigen: constant, because torch's own clipping divides so too
+            # torch's own clipping divides so too
             factor = (longest / (norm / terms + 1e-6)).clamp_(max=1.0) / terms
         else:
             terms = float(terms)
-            # saigen: constant, because torch's own clipping divides so too
             shorter = min(1.0, longest / (norm / terms + 1e-6)) if norm < math.inf else math.nan
             factor = shorter / terms
         for gradient in self._gradients:

@@ -126,7 +126,6 @@ class Decoder:
         self._tensors, self._known, self._device = tensors, known, device
         self._made: dict[str, Tensor] = {}
 
-    # saigen: constant, because at most places nothing stands yet
     def decode(self, form: Form, now: Any = None) -> Any:
         """The value of a form; `now` is what stands in its place."""
         if not isinstance(form, dict):

@@ -22,7 +22,7 @@ import torch
 BLOCK = 1 << 16
 # Blocks that a device mixes in one operation: a launch costs more than 512 KiB of arithmetic there,
 # and mixed words take memory of their own, some 256 MiB at a time.
-# saigen: constant, because integer sums are the same however many blocks are mixed at once
+# integer sums are the same however many blocks are mixed at once
 _AT_ONCE = 256
 
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -35,7 +35,6 @@ class Fingerprint:
     Each tensor starts where the blocks of the last one end, so that none is taken for another.
     """
 
-    # saigen: constant, because a fingerprint that stands alone starts at nothing
     def __init__(self, tensors: Sequence[torch.Tensor], *, salt: int = 0, offset: int = 0) -> None:
         """Take tensors on one device, each of a whole number of 64-bit words.
 
@@ -46,7 +45,6 @@ class Fingerprint:
         whole = [tensor.detach().view(-1).view(torch.int64) for tensor in tensors]
         blocks = [words[at : at + BLOCK] for words in whole for at in range(0, len(words), BLOCK)]
         scales = odd_multipliers(1 << 32, offset // BLOCK + len(blocks))[offset // BLOCK :]
-        # saigen: constant, because of nothing the longest part has no words
         longest = max(map(len, blocks), default=0)
         table = _table()[:longest]
         self._on_host = all(words.device.type == "cpu" for words in blocks)
@@ -66,7 +64,6 @@ class Fingerprint:
         for words, table, room, scale in self._host:
             mixed = words
             if signs:
-                # saigen: constant, because half of a word of 64 bits is meant
                 np.right_shift(words, 32, out=room)  # the upper half, with its sign
                 mixed = np.add(words, room, out=room)
             total += int(np.dot(mixed, table)) * scale

@@ -44,7 +44,6 @@ class FlatModel:
         scalars: int,
         multiple: int,
         microbatches: int,
-        # saigen: constant, because most optimizers treat all parameters alike
         groups: Sequence[Sequence[Tensor]] = (),
     ) -> None:
         """Move the model into arenas of a multiple of `multiple` bytes, with `scalars` float64
@@ -74,7 +73,7 @@ class FlatModel:
         self.gradients = [_real(block.of(self.leaf)) for block in self._blocks]
         self.scalars = self.layout.spans[-1].of(self.leaf)
         named = [(span.name, str(span.dtype), span.shape) for span in self._spans]
-        # saigen: constant, because a salt has 64 bits
+        # a salt has 64 bits
         self.salt = int(digest_value(named)[:16], 16)  # of names, data types and shapes
         self._parts = parts(model)
 

@@ -68,7 +68,7 @@ class Kept:
             groups = [group["params"] for o in self.optimizers for group in o.param_groups]
         self.flat = FlatModel(
             model,
-            # saigen: constant, because three sums ride along, in whole cache lines
+            # three sums ride along, in whole cache lines
             scalars=3,
             multiple=world * LINE,
             microbatches=config.trainer.microbatches,

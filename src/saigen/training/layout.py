@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-# saigen: constant, because that is how wide the memory of the processors is
+# that is how wide the memory of the processors is
 LINE = 64  # bytes: a cache line, and the widest vector register
 
 NO_GROUP = -1
@@ -72,7 +72,6 @@ class Layout:
     def arena(self, device: torch.device, *kinds: Kind) -> Tensor:
         """Make an arena of zeros, as long as these kinds need, or whole: (bytes,) uint8."""
         stops = [block.stop for block in self.of_kind(*kinds)]
-        # saigen: constant, because nothing needs no room
         size = max(stops, default=0) if kinds else self.size
         return torch.zeros(size, dtype=torch.uint8, device=device)
 

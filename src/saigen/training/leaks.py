@@ -23,8 +23,8 @@ import torch
 from saigen.project_code import is_project
 from saigen.streams import cuda_generators
 
-_Words = ctypes.c_uint32 * 5  # saigen: constant, because NumPy lays its state out so
-_TorchWords = ctypes.c_uint32 * 10  # saigen: constant, because torch lays its state out so
+_Words = ctypes.c_uint32 * 5  # NumPy lays its state out so
+_TorchWords = ctypes.c_uint32 * 10  # torch lays its state out so
 
 
 class GlobalsWatch:
@@ -142,7 +142,7 @@ def _python_reader() -> Callable[[], object]:
     owner = random.random.__self__  # type: ignore[attr-defined]  # the module's hidden instance
     words = _Words.from_address(id(owner) + object.__basicsize__)
     version, state, _ = random.getstate()
-    # saigen: constant, because Python names the layout of its state so
+    # Python names the layout of its state so
     if version == 3 and list(words) == [state[-1], *state[:4]]:
         return partial(bytes, words)
     return random.getstate
@@ -153,7 +153,7 @@ def _numpy_reader() -> Callable[[], object]:
     address that NumPy publishes; the struct is ``uint32 key[624]; int pos``.
     """
     generator = np.random.mtrand.get_bit_generator()
-    # saigen: constant, because the last words of a Mersenne Twister lie there
+    # the last words of a Mersenne Twister lie there
     words = _Words.from_address(generator.ctypes.state_address + 4 * 620)
 
     def position() -> object:

@@ -166,7 +166,6 @@ def guard_step(optimizer: torch.optim.Optimizer, is_first: Callable[[], bool]) -
     unwatch(optimizer)
     bare, no_grad = bare_step(optimizer), torch.no_grad()
 
-    # saigen: constant, because torch's optimizers are called with and without
     def step(closure: Callable[[], object] | None = None) -> object:
         passed: list[Exception] = []
         try:

@@ -22,9 +22,8 @@ from saigen.exit_codes import STOPPED
 from saigen.interruption import answered
 from saigen.training.ranks import BESIDE, RENDEZVOUS, Launched, is_rank, launched
 
-# saigen: constant, because waiting moves no bit
 _GRACE_SECONDS = 20.0  # that survivors have to say what they saw before they are ended
-_POLL_SECONDS = 0.02  # saigen: constant, because waiting moves no bit
+_POLL_SECONDS = 0.02
 _PR_SET_PDEATHSIG = 1
 
 
@@ -108,7 +107,6 @@ def join(device: str, timeout_seconds: float) -> Group:
         with partners_needed():
             dist.init_process_group(
                 _backend(place, device),
-                # saigen: constant, because torchrun leaves its address there
                 init_method=os.environ.get(RENDEZVOUS, "env://"),
                 rank=place.rank,
                 world_size=place.world,

@@ -33,7 +33,6 @@ class Reduction:
         flat: FlatModel,
         group: Group,
         microbatches: int,
-        # saigen: constant, because all processes take part unless a test says which
         processes: dist.ProcessGroup | None = None,
     ) -> None:
         """`processes` are those that share the step: all of them, unless a test says otherwise.

@@ -94,7 +94,7 @@ def _mean(loss_of: Callable[[Batch], Any], batch: Batch, task: Task) -> list[str
         rows = {name: tensor[:half] for name, tensor in batch.items()}
         once, count = loss_of(rows)
         twice, double = loss_of({name: torch.cat([part, part]) for name, part in rows.items()})
-        # saigen: constant, because a sum would be twice as large, draws in the model or not
+        # a sum would be twice as large, draws in the model or not
         if once and double == 2 * count and abs(twice - once) < 0.1 * abs(once):
             return [
                 f"the loss seems to be a mean, and is divided by its count once more "

@@ -9,7 +9,7 @@ from pydantic import Field
 from saigen.config.schema import NonNegative
 from saigen.errors import Refusal
 
-_LOOKS = 1000  # saigen: constant, because looking moves no bit
+_LOOKS = 1000  # looking moves no bit
 Share = Annotated[float, Field(ge=0, le=1)]
 
 

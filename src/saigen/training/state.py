@@ -65,7 +65,6 @@ class PutBack:
         for part, before in values.items():
             changed |= {name for name, form in before.items() if forms[part].get(name) != form}
         if changed:
-            # saigen: constant, because extra state of the model itself has no name
             self._changed |= {name.strip(".") or "_extra_state" for name in changed}
             import_model(model, tensors, values)
 

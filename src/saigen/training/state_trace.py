@@ -12,7 +12,7 @@ from saigen.training.fingerprint import Fingerprint
 from saigen.training.model_state import live
 from saigen.training.state import kept
 
-WORD = 8  # saigen: constant, because a fingerprint reads words of 8 bytes
+WORD = 8  # a fingerprint reads words of 8 bytes
 
 
 class StateTrace:
@@ -55,7 +55,6 @@ class _Source:
     def parts(self) -> Iterator[tuple[str, Any]]:
         raise NotImplementedError
 
-    # saigen: constant, because most parts trace their numbers
     def kinds(self, *, numbers_too: bool = True, passed_over: str = "") -> "list[_Kind]":
         """Its tensors by kind, and as one kind more what numbers it holds."""
         kinds: dict[str, list[Tensor]] = {}
@@ -87,7 +86,6 @@ class _Optimizer(_Source):
         self._optimizer = optimizer
         self.own = type(optimizer).__module__.startswith("torch.optim.")
 
-    # saigen: constant, because the arguments are this class's to choose
     def kinds(self, *, numbers_too: bool = True, passed_over: str = "") -> "list[_Kind]":
         # the number of the step stands in the row already
         passed_over = "step" if self.own else passed_over

@@ -31,7 +31,7 @@ from saigen.training.trace_file import (
     refuse_altered,
 )
 
-_CHAINED = ROW.itemsize - 16  # saigen: constant, because a row ends with 16 bytes of chain
+_CHAINED = ROW.itemsize - 16  # a row ends with 16 bytes of chain
 _NOTHING = (0, 0, 0)  # the fingerprint of nothing
 
 
@@ -147,7 +147,7 @@ def _cut(path: Path, steps: int, expected: str | None) -> bytes:
 
     Raises Failure, naming the row, unless the rows that stay are those of `expected`.
     """
-    chain = b"\0" * 16  # saigen: constant, because a link of the chain has 16 bytes
+    chain = b"\0" * 16
     if steps == 0:
         columns = {name: str(ROW[name]) for name in ROW.names or ()}
         head = json.dumps({"schema": SCHEMA, "row": columns}).encode()

@@ -14,7 +14,7 @@ from saigen.errors import Failure, Refusal
 NAME = "trace.bin"
 TENSORS = "tensors.bin"  # the trace in depth, beside it (`tensor_trace.py`)
 SCHEMA = 2
-HEADER_BYTES = 1024  # saigen: constant, because the trace has one layout
+HEADER_BYTES = 1024  # the trace has one layout
 ROW = np.dtype(
     [
         ("step", "<i8"),  # counted from 0
