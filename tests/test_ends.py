@@ -120,7 +120,8 @@ def test_a_worker_that_gives_nothing_in_time_fails_the_run_by_name(prepared_proj
     text = path.read_text()
     old = "        return {name: array[indices] for name, array in self.arrays.items()}\n"
     assert old in text
-    path.write_text(text.replace(old, "        import time; time.sleep(3)\n" + old))
+    slow = "import time; time.sleep(3 * (torch.utils.data.get_worker_info() is not None))"
+    path.write_text(text.replace(old, f"        import torch; {slow}\n{old}"))
     told = prepared_project.refused(
         "train", *SHORT, "hardware.loader_workers=1", "hardware.process_timeout_seconds=1", code=1
     )

@@ -23,7 +23,7 @@ def said(log: str) -> None:
     assert "fix:" in log, log
 
 
-@pytest.mark.parametrize("name", ["train stage"])
+@pytest.mark.parametrize("name", ["predict"])
 def test_a_full_disk_is_said_and_the_command_ends_well_once_there_is_room(workshop, name):
     full(workshop, name, FULL[1])
 
