@@ -1,6 +1,7 @@
 """The ledger remembers, and the audit finds any byte that was altered."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -95,6 +96,21 @@ def test_an_altered_ledger_is_refused_before_it_is_written_to(tmp_path):
         "  expected: the line as it was written, chained to the one before\n"
     )
     assert "fix:      `saigen audit --repair` puts it aside" in str(caught.value)
+
+
+@pytest.mark.parametrize("what", ["a pipe", "a folder", "a link", "the lock is a folder"])
+def test_a_ledger_that_is_no_file_is_refused_before_training(tmp_path, what):
+    path = tmp_path / ("runs/.lock" if "lock" in what else "runs/ledger.jsonl")
+    path.parent.mkdir()
+    if what == "a pipe":
+        os.mkfifo(path)
+    elif what == "a link":
+        path.symlink_to(tmp_path / "elsewhere")
+    else:
+        path.mkdir()
+    with pytest.raises((Refusal, IsADirectoryError)):
+        ledger.refuse_unusable(tmp_path / "runs")
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_untouched_runs_are_intact(runs):

@@ -111,7 +111,7 @@ def train(
             with project_errors():
                 learn(folder=None)
         return None
-    ledger.entries(root / runs.RUNS)  # refused here, and not when all is trained
+    ledger.refuse_unusable(root / runs.RUNS)
     with runs.claim(recipe["digest"], root / runs.RUNS, say) as folder:
         record = _begin(folder, recipe, composition, root, drift=drift, prepared=prepared, say=say)
         if record["outcome"]["weights"] and (folder / "model" / MANIFEST).is_file():

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import Field
 
 from saigen.digest import canonical_json, digest_bytes, digest_file, digest_value
-from saigen.documents import Count, Document, Name, RunId, Sha256, conform, parse_json
+from saigen.documents import Count, Document, Name, RunId, Sha256, conform, parse_json, regular
 from saigen.errors import Refusal
 from saigen.files import json_bytes, locked, sync_folder, write_whole
 from saigen.runs.folders import LOCK, readable
@@ -227,7 +227,15 @@ def entries(runs: Path) -> list[dict[str, Any]]:
     altered.
     """
     path = runs / NAME
-    return _parse(path.read_bytes(), path) if path.is_file() else []
+    # a folder in its place cannot be read, and that is said
+    return _parse(path.read_bytes(), path) if regular(runs, NAME) or path.is_dir() else []
+
+
+def refuse_unusable(runs: Path) -> None:
+    """Raise Refusal or an OSError if a run could not be entered, before it is trained."""
+    runs.mkdir(parents=True, exist_ok=True)
+    with locked(runs / LOCK):
+        entries(runs)
 
 
 def examine(content: bytes) -> tuple[list[dict[str, Any]], list[int]]:
