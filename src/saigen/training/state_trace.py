@@ -32,7 +32,7 @@ class StateTrace:
         self._sources: list[_Source] = [_Optimizer(one, device) for one in optimizers]
         self._sources += [_Other(part, device) for part in others]
         self._fixed = all(isinstance(s, _Optimizer) and s.own for s in self._sources)
-        self._kinds: list[_Kind] = []
+        self._kinds: list[Kind] = []
 
     def look(self) -> None:
         """Find what there is to trace."""
@@ -50,12 +50,12 @@ class _Source:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._found: tuple[tuple[int, ...], list[_Kind]] = ((), [])
+        self._found: tuple[tuple[int, ...], list[Kind]] = ((), [])
 
     def parts(self) -> Iterator[tuple[str, Any]]:
         raise NotImplementedError
 
-    def kinds(self, *, numbers_too: bool = True, passed_over: str = "") -> "list[_Kind]":
+    def kinds(self, *, numbers_too: bool = True, passed_over: str = "") -> "list[Kind]":
         """Its tensors by kind, and as one kind more what numbers it holds."""
         kinds: dict[str, list[Tensor]] = {}
         numbers: list[str] = []
@@ -73,7 +73,7 @@ class _Source:
             digest = hashlib.blake2b("\n".join(numbers).encode(), digest_size=WORD).digest()
             number = int.from_bytes(digest, "little", signed=True)
             kinds[""] = [torch.tensor([number], device=self._device)]
-        found = [_Kind(kinds[kind], self._device) for kind in sorted(kinds)]
+        found = [Kind(kinds[kind], self._device) for kind in sorted(kinds)]
         self._found = (lying, found)  # which holds the tensors, so that no other has their ids
         return found
 
@@ -86,7 +86,7 @@ class _Optimizer(_Source):
         self._optimizer = optimizer
         self.own = type(optimizer).__module__.startswith("torch.optim.")
 
-    def kinds(self, *, numbers_too: bool = True, passed_over: str = "") -> "list[_Kind]":
+    def kinds(self, *, numbers_too: bool = True, passed_over: str = "") -> "list[Kind]":
         # the number of the step stands in the row already
         passed_over = "step" if self.own else passed_over
         return super().kinds(numbers_too=numbers_too and not self.own, passed_over=passed_over)
@@ -122,7 +122,7 @@ class _Other(_Source):
             yield from _leaves(type(self._part).__name__, self._part.state_dict())
 
 
-class _Kind:
+class Kind:
     """The tensors of one kind: as they lie where all are of whole words, else copied together."""
 
     def __init__(self, tensors: list[Tensor], device: torch.device) -> None:
@@ -131,6 +131,7 @@ class _Kind:
         self._made = Fingerprint(tensors) if lying else None
 
     def fingerprint(self) -> Fingerprint:
+        """Its fingerprint, as it is now."""
         if self._made is not None:
             return self._made
         whole = [t.detach().to(self._device).contiguous() for t in self._tensors]

@@ -5,7 +5,6 @@ runs have equal bytes.
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,13 +24,14 @@ from saigen.training.trace_file import (
     HEADER_BYTES,
     NAME,
     ROW,
-    SCHEMA,
     TENSORS,
+    chained,
+    header,
+    link,
     read_trace,
     refuse_altered,
 )
 
-_CHAINED = ROW.itemsize - 16  # a row ends with 16 bytes of chain
 _NOTHING = (0, 0, 0)  # the fingerprint of nothing
 
 
@@ -109,10 +109,7 @@ class Trace:
         rows = np.array(
             [(*row, *found, *_NOTHING[len(found) :], b"") for *row, found in self._rows], ROW
         )
-        for row in rows:
-            content = row.tobytes()[:_CHAINED]
-            self._chain = hashlib.blake2b(self._chain + content, digest_size=16).digest()
-            row["chain"] = self._chain
+        self._chain = chained(rows, self._chain)
         self._file.write(rows.tobytes())
         self._file.flush()
         self._rows.clear()
@@ -149,9 +146,7 @@ def _cut(path: Path, steps: int, expected: str | None) -> bytes:
     """
     chain = b"\0" * 16
     if steps == 0:
-        columns = {name: str(ROW[name]) for name in ROW.names or ()}
-        head = json.dumps({"schema": SCHEMA, "row": columns}).encode()
-        path.write_bytes(head.ljust(HEADER_BYTES - 1) + b"\n")
+        path.write_bytes(header())
         return chain
     rows = read_trace(path.parent)[:steps] if path.is_file() else np.zeros(0, ROW)
     if len(rows) < steps:
@@ -164,10 +159,9 @@ def _cut(path: Path, steps: int, expected: str | None) -> bytes:
         )
     content = rows.tobytes()
     for step, start in enumerate(range(0, len(content), ROW.itemsize)):
-        end = start + _CHAINED
-        chain = hashlib.blake2b(chain + content[start:end], digest_size=16).digest()
-        written = content[end : start + ROW.itemsize]
-        refuse_altered(path, step, written.hex(), chain.hex())
+        row = content[start : start + ROW.itemsize]
+        chain = link(chain, row)
+        refuse_altered(path, step, row[-len(chain) :].hex(), chain.hex())
     refuse_altered(path, None, expected, chain.hex())
     os.truncate(path, HEADER_BYTES + steps * ROW.itemsize)
     return chain

@@ -4,6 +4,8 @@ Each row carries the digest of all rows up to it, so that the first step in whic
 differ is found by binary search. No torch here: whoever compares traces should start at once.
 """
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,28 @@ ROW = np.dtype(
         ("chain", "V16"),  # BLAKE2b of the chain before and this row
     ]
 )
+
+_CHAINED = ROW.itemsize - 16  # a row ends with 16 bytes of chain
+
+
+def header() -> bytes:
+    """The first bytes of a trace, HEADER_BYTES of them."""
+    columns = {name: str(ROW[name]) for name in ROW.names or ()}
+    head = json.dumps({"schema": SCHEMA, "row": columns}).encode()
+    return head.ljust(HEADER_BYTES - 1) + b"\n"
+
+
+def chained(rows: np.ndarray, chain: bytes) -> bytes:
+    """Fill the last column of rows that follow those of a chain; returns the chain's new end."""
+    for row in rows:
+        chain = link(chain, row.tobytes())
+        row["chain"] = chain
+    return chain
+
+
+def link(chain: bytes, row: bytes) -> bytes:
+    """The chain's end behind one row more."""
+    return hashlib.blake2b(chain + row[:_CHAINED], digest_size=16).digest()
 
 
 def refuse_altered(path: Path, row: int | None, expected: str | None, got: str) -> None:
