@@ -248,7 +248,7 @@ class Metadata(Open):
 class ClaimEntry(Open):
     """How one claim stood its trial."""
 
-    result: Literal["held", "broken", "not tried", "fact"]
+    result: Literal["held", "broken", "not tried", "not made", "fact"]
     steps: Count | None = Field(description="of the trainings; null: all")
 
 
