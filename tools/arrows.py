@@ -16,7 +16,7 @@ ROOMS = (
     ("__main__",),
     ("cli",),
     ("analysis",),
-    ("sweep", "pipeline"),
+    ("sweep", "pipeline", "watching"),
     ("runs",),
     ("training",),
     ("data",),

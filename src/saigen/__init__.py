@@ -9,11 +9,17 @@ if TYPE_CHECKING:
     from saigen.config.schema import Config as Config
     from saigen.training.run import Run as Run
     from saigen.training.step import Step as Step
+    from saigen.watching.callbacks import lightning_callback as lightning_callback
+    from saigen.watching.callbacks import transformers_callback as transformers_callback
+    from saigen.watching.watch import watch as watch
 
 _HOMES = {
     "Config": "saigen.config.schema",
     "Run": "saigen.training.run",
     "Step": "saigen.training.step",
+    "lightning_callback": "saigen.watching.callbacks",
+    "transformers_callback": "saigen.watching.callbacks",
+    "watch": "saigen.watching.watch",
 }
 
 

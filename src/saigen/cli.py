@@ -245,6 +245,8 @@ def _train(chosen: _Chosen) -> int | None:
 
 def _evaluate(chosen: _Chosen) -> int:
     from saigen import pipeline as stages
+    from saigen.analysis.run import open_run
+    from saigen.analysis.watched import of_template
     from saigen.config.compose import read_composed
     from saigen.environment import torch_flags as settings
     from saigen.runs import folders as runs
@@ -254,6 +256,7 @@ def _evaluate(chosen: _Chosen) -> int:
         if chosen.stage
         else runs.find(chosen.run, ROOT / runs.RUNS, _tell)
     )
+    of_template(open_run(str(folder), ROOT), "saigen evaluate")
     settings.start_again_if_needed(read_composed(folder / "config.yaml").config)
     stages.refuse_edited(folder, ROOT)
     code = _finish(folder)
@@ -338,9 +341,10 @@ def _diff(chosen: _Chosen) -> int:
         refuse_output(chosen.html, ROOT, (Path(chosen.a), Path(chosen.b)))
     if chosen.deep or chosen.confirm:
         from saigen.analysis.trust import agree
+        from saigen.analysis.watched import of_template
 
         for run in pair:
-            agree(run, "saigen diff", trusted=chosen.trust)
+            agree(of_template(run, "saigen diff --deep"), "saigen diff", trusted=chosen.trust)
     found = diff(*pair)
     if chosen.deep:
         from saigen.analysis.replay import deep
@@ -363,8 +367,10 @@ def _compare(chosen: _Chosen) -> int:
     from saigen.analysis.compare import compare
     from saigen.analysis.compare_text import weighed_text
     from saigen.analysis.run import open_run
+    from saigen.analysis.watched import of_template
 
-    found = compare(open_run(chosen.a, ROOT, _tell), open_run(chosen.b, ROOT, _tell))
+    a, b = (of_template(open_run(r, ROOT, _tell), "saigen compare") for r in (chosen.a, chosen.b))
+    found = compare(a, b)
     _answer(chosen, found, weighed_text(found))
     codes = {"worse": exit_codes.FAILED, "inconclusive": exit_codes.INCONCLUSIVE}
     return codes.get(found.verdict, exit_codes.DONE)
@@ -387,18 +393,27 @@ def _rerun(chosen: _Chosen) -> int:
 def _restore(chosen: _Chosen) -> None:
     from saigen.analysis.rerun import restore
     from saigen.analysis.run import open_run
+    from saigen.analysis.watched import of_template
 
-    run = open_run(chosen.run, ROOT, _tell)
+    run = of_template(open_run(chosen.run, ROOT, _tell), "saigen restore")
     restore(run, ROOT, chosen.to, print)
     print(f"{chosen.to}: the model of {run.name}")
 
 
 def _verify(chosen: _Chosen) -> int:
     from saigen.analysis.claims import publish, scorecard
-    from saigen.analysis.verify import verify
+    from saigen.analysis.watched import is_reference
 
-    found = verify(ROOT, chosen.overrides, _tell, full=chosen.full, only=chosen.only)
-    for run in publish(found, ROOT, whole=not chosen.only, say=_tell):
+    if of_run := is_reference(chosen.overrides):
+        from saigen.analysis.rerun import verify_watched
+        from saigen.analysis.run import open_run
+
+        found = verify_watched(open_run(chosen.overrides[0], ROOT, _tell), ROOT, _tell)
+    else:
+        from saigen.analysis.verify import verify
+
+        found = verify(ROOT, chosen.overrides, _tell, full=chosen.full, only=chosen.only)
+    for run in publish(found, ROOT, whole=not (chosen.only or of_run), say=_tell):
         _tell(f"written into the record of {run}")
     _answer(chosen, found, scorecard(found))
     return found.exit_code

@@ -6,7 +6,7 @@ seen here; `saigen/data/prepared.py` records what was imported all the same.
 """
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,20 @@ def imported_sources(root: Path, modules: Iterable[str]) -> dict[str, str]:
     """The digest of each file below src/ that importing these modules reads, theirs and those of
     the packages around them included, by path from the root.
     """
+    return _read(root, [root / SOURCE], list(modules))
+
+
+def sources_below(root: Path, scripts: Iterable[Path], folders: Sequence[Path]) -> dict[str, str]:
+    """The same of the modules that scripts import from these folders below the root, without the
+    instrument's own.
+    """
+    named = [name for script in scripts for name in _imported(script.read_bytes(), "")]
+    return _read(root, folders, [n for n in named if n.partition(".")[0] != "saigen"])
+
+
+def _read(root: Path, folders: Sequence[Path], waiting: list[str]) -> dict[str, str]:
     found: dict[str, str] = {}
-    waiting, seen = list(modules), set[str]()
+    seen = set[str]()
     while waiting:
         name = waiting.pop()
         if name in seen or not name:
@@ -27,7 +39,7 @@ def imported_sources(root: Path, modules: Iterable[str]) -> dict[str, str]:
         seen.add(name)
         if package := name.rpartition(".")[0]:
             waiting.append(package)
-        if path := _file(root / SOURCE, name):
+        if path := next(filter(None, (_file(folder, name) for folder in folders)), None):
             found[str(path.relative_to(root))] = digest_file(path)
             inside = name if path.name == "__init__.py" else package
             waiting += _imported(path.read_bytes(), inside)

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from saigen.analysis import source_differences as sources
 from saigen.analysis import tables
+from saigen.analysis import watched_differences as watched
 from saigen.analysis.difference import Difference
 from saigen.analysis.divergence import Divergence, divergence
 from saigen.analysis.run import Run
@@ -18,7 +19,7 @@ from saigen.digest import digest_file
 from saigen.documents import Document, regular
 from saigen.errors import Refusal
 from saigen.recipe import LAYERS
-from saigen.runs.record import Metric
+from saigen.runs.record import Metric, is_watched
 
 
 class Side(Document):
@@ -81,8 +82,11 @@ def diff(a: Run, b: Run) -> Diff:
                 where=str(run.folder),
                 expected="a complete run",
                 got="training or evaluation did not end",
-                fix="the same command that made it continues it",
+                fix="start its script again"
+                if is_watched(run.record)
+                else "the same command that made it continues it",
             )
+    watched.refuse_mixed(a, b)
     differences = [*tables.data(a, b), *sources.code(a, b), *values(a, b)]
     differences.sort(key=lambda d: (*LAYERS, "metadata").index(d.layer))
     parted = divergence(a, b)

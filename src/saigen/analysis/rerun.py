@@ -5,10 +5,12 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from saigen import git_dvc
-from saigen.analysis import remotes
+from saigen.analysis import remotes, trust, watched
+from saigen.analysis.claims import Verification
 from saigen.analysis.diff import Diff, diff
 from saigen.analysis.installing import interpreter
 from saigen.analysis.run import Run
@@ -20,9 +22,10 @@ from saigen.files import beside, locked, move, refuse_unless_replaceable, replac
 from saigen.outputs import refuse_owned
 from saigen.runs.folders import LOCK, RESULTS, RUNS, all_runs, numbered
 from saigen.runs.ledger import complete
+from saigen.runs.metadata import now
 from saigen.runs.model_folder import FOLDER as MODEL
 from saigen.runs.model_folder import WEIGHTS, open_model
-from saigen.runs.record import NAME, read_record
+from saigen.runs.record import NAME, is_watched, read_record
 from saigen.runs.store import FOLDER as KEPT
 from saigen.runs.store import kept
 from saigen.runs.uncommitted import UNCOMMITTED
@@ -39,6 +42,9 @@ def rerun(
     be missing is asked for before anything is trained. Raises Refusal if the run cannot be made
     again, Failure if its training ends badly.
     """
+    if is_watched(run.record):
+        with watched.made_again(run, root, say, agree) as made:
+            return diff(run, made), _enter(made.folder, root)
     with tempfile.TemporaryDirectory(prefix="saigen-source-") as scratch:
         source = _with_uncommitted(run, root, Path(scratch))
         commit = commit_of(source)
@@ -56,6 +62,23 @@ def rerun(
             folder = all_runs(project / RUNS)[-1]
             made = Run(folder=folder, record=read_record(folder), root=project)
             return diff(run, made), _enter(folder, root)
+
+
+def verify_watched(run: Run, root: Path, say: Say) -> Verification:
+    """Which claims a watched run makes, and whether they hold. Raises Refusal on another run."""
+    if not is_watched(run.record):
+        raise Refusal(
+            "`saigen verify RUN` is for runs of a loop that was watched",
+            where=str(run.folder),
+            expected="a run that saigen.watch made",
+            got="a run of this template",
+            fix="`saigen verify`, with the overrides that it was made with: "
+            + " ".join(["saigen verify", *run.record["metadata"]["overrides"]]),
+        )
+    started = now()
+    agreed = partial(trust.agree, run, "saigen verify", trusted=False)
+    with watched.made_again(run, root, say, agreed) as made:
+        return watched.verification(run, diff(run, made), started)
 
 
 def restore(run: Run, root: Path, target: Path, say: Say) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from saigen.analysis import watched_differences as watched
 from saigen.analysis.difference import BITS, EXPERIMENT, NOTHING, Difference, Kind
 from saigen.analysis.run import Run
 from saigen.analysis.source_differences import roles_of
 from saigen.arrays import load_npy
+from saigen.runs.record import is_watched
 
 _SHOWN = 20  # rows that are written out; how many there are in all is always said
 _Told = tuple[str, Kind, str, list[str]]  # name, kind, reason, details
@@ -19,6 +21,9 @@ _Told = tuple[str, Kind, str, list[str]]  # name, kind, reason, details
 
 def data(a: Run, b: Run) -> Iterator[Difference]:
     """Snapshot first: rows, columns, values; then what was prepared from it."""
+    if is_watched(a.record):
+        yield from watched.data(a, b)
+        return
     left, right = a.layer("data"), b.layer("data")
     digests = [side["snapshot"]["sha256"] for side in (left, right)]
     if digests[0] != digests[1]:
@@ -49,8 +54,10 @@ def evaluation_mismatch(a: Run, b: Run) -> str | None:
     """Why the metrics of two runs cannot be compared; None if they can.
 
     The same records must have been measured: statistics that were fitted to other training rows
-    change the arrays, but belong to the model.
+    change the arrays, but belong to the model. What a watched loop measured, it knows itself.
     """
+    if is_watched(a.record):
+        return None
     left, right = (run.layer("data")["prepared"] for run in (a, b))
     other = [name for name in sorted(left.keys() | right.keys())
              if name.startswith("evaluation/") and left.get(name) != right.get(name)]  # fmt: skip

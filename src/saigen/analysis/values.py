@@ -5,6 +5,7 @@ from functools import cache
 from importlib import metadata
 from typing import Any
 
+from saigen.analysis import watched_differences as watched
 from saigen.analysis.difference import (
     BITS,
     CONTINUED,
@@ -20,6 +21,7 @@ from saigen.analysis.difference import (
 )
 from saigen.analysis.run import ABSENT, Run
 from saigen.environment.numerics_probe import moved
+from saigen.runs.record import is_watched
 
 _SUMS: tuple[Place, ...] = ("samples", *FROM_FORWARD)
 # A layer, or one and the head of a key: what another value does, why, and where it shows first.
@@ -61,10 +63,13 @@ RULES: dict[str, tuple[Kind, str, tuple[Place, ...]]] = {
     "config reproducibility.name": (NOTHING, "only a name; its switches are compared", ()),
     "config hardware": (BITS, "other kernels or another order of sums",
                         ("initial weights", *FROM_FORWARD)),
+    "config given": (EXPERIMENT, "another value", PLACES),
+    "config arguments": (EXPERIMENT, "started with other words", PLACES),
     "surroundings": (NOTHING, "a circumstance: the run is defined without it", PLACES),
     "environment": (BITS, "another kernel, another order of sums, or another rounding", PLACES),
     "environment packages": (BITS, "a run imported it, or may have loaded a library of it", PLACES),
     "randomness": (EXPERIMENT, "other luck in this stream", PLACES),
+    "randomness state": (EXPERIMENT, "another draw comes first", PLACES),
     "randomness scheme": (EXPERIMENT, "other numbers from the same seeds", PLACES),
     "randomness python_hash_seed": (BITS, "sets and hash() come out otherwise", PLACES),
     "randomness seeds.init": (EXPERIMENT, "other luck in this stream", ("initial weights",)),
@@ -94,6 +99,7 @@ _REPEATS = {
     "environment switches.hash_randomization": (_HASH_SEED,),
     "environment gpu": ("config hardware.device",),
     "environment cpu_vendor": ("config reproducibility.name",),
+    "randomness state.torch": ("randomness seeds.torch",),
     "distribution reduction": ("config reproducibility.reduction",),
     "distribution microbatches": ("config trainer.microbatches",),
     "distribution microbatch_examples": ("config trainer.batch_size",
@@ -112,6 +118,8 @@ def values(a: Run, b: Run) -> list[Difference]:
     that can have moved it.
     """
     found: list[Difference] = []
+    if is_watched(a.record):
+        found += watched.generators(a, b)
     for (head, left), (_, right) in zip(_trees(a), _trees(b), strict=True):
         layer = "config" if head == "surroundings" else head
         for key, old, new in changed(left, right):
@@ -146,11 +154,11 @@ def _trees(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
     (`surroundings`).
     """
     around, config = run.record["metadata"], run.config
-    reproducibility = {
-        k: v for k, v in config["reproducibility"].items() if k != "python_hash_seed"
-    }
-    seeds = {k: v for k, v in config["randomness"].items() if k != "streams"}
-    yield "config", config | {"reproducibility": reproducibility, "randomness": seeds}
+    apart = {"reproducibility": "python_hash_seed", "randomness": "streams"}
+    told = {part: {k: v for k, v in config[part].items() if k != key}
+            for part, key in apart.items() if part in config}  # fmt: skip
+    # the command line last: what it set is told first
+    yield "config", dict(sorted(config.items(), key=lambda p: p[0] == "arguments")) | told
     yield "surroundings", around.get("config", {})
     yield "environment", run.content_of("environment") | {"canary": None}
     yield "randomness", run.content_of("randomness")
@@ -165,7 +173,7 @@ def _trees(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _nothing(a: Run, b: Run, key: str) -> str | None:
     """Why another value cannot change anything in these two runs; None if it can."""
-    devices = {run.config["hardware"]["device"] for run in (a, b)}
+    devices = {run.config.get("hardware", {}).get("device") for run in (a, b)}
     if key in _CUDA_ONLY and "cuda" not in devices:
         return "neither run used a CUDA device"
     if key.startswith("packages.") and not _felt(key.removeprefix("packages."), a, b):

@@ -8,7 +8,7 @@ from saigen.analysis.difference import CONTINUED, EXPERIMENT, Difference, Place
 from saigen.analysis.divergence import Divergence
 from saigen.analysis.run import Run
 from saigen.documents import Document
-from saigen.runs.record import promises_bits
+from saigen.runs.record import is_watched, promises_bits
 
 _PREPARED: tuple[Place, ...] = ("samples", "forward", "selection", "evaluation")
 
@@ -38,6 +38,7 @@ def verdict(a: Run, b: Run, differences: Sequence[Difference], divergence: Diver
     ranked = suspects(differences, divergence)
     told = [difference.title for difference in ranked]
     pair = f"{a.name} {b.name}" if a.name != b.name else f"{a.folder} {b.folder}"
+    own = not is_watched(a.record)  # the loop is ours, and can be trained under other values
     same_recipe = a.record["recipe"]["digest"] == b.record["recipe"]["digest"]
     if a.outcome["digest"] == b.outcome["digest"]:
         what = told[0] if told else "what differs"
@@ -51,11 +52,15 @@ def verdict(a: Run, b: Run, differences: Sequence[Difference], divergence: Diver
             f"most likely {told[0]} ({ranked[0].values}): {ranked[0].reason}; "
             f"{divergence.words}{fit}"
         )
-        return Verdict(sentence=sentence, suspects=told, next=f"saigen diff --confirm {pair}")
+        return Verdict(
+            sentence=sentence, suspects=told, next=f"saigen diff --confirm {pair}" if own else None
+        )
     nothing = "nothing that differs in the recipe can change a bit"
     violated = same_recipe and promises_bits(b.record)
     if violated:
         nothing = "VIOLATION: nothing in the recipe differs"
+    elif same_recipe and not own:
+        nothing = "nothing that is recorded differs; a loop that is only watched promises no bits"
     elif same_recipe:
         nothing = (
             "nothing in the recipe differs; its reproducibility promises a distribution and no bits"
@@ -63,7 +68,9 @@ def verdict(a: Run, b: Run, differences: Sequence[Difference], divergence: Diver
     sentence = f"{nothing}, and yet {divergence.words}"
     found = _circumstance(differences, divergence) if violated else None
     if found is None:
-        return Verdict(sentence=sentence, suspects=[], next=f"saigen diff --deep {pair}")
+        return Verdict(
+            sentence=sentence, suspects=[], next=f"saigen diff --deep {pair}" if own else None
+        )
     return Verdict(
         sentence=f"{sentence}; what must not matter and differs: {found.title} ({found.values})",
         suspects=[found.title],

@@ -14,6 +14,7 @@ from saigen.runs.record import NAME, read_record
 
 RUNS = Path("runs")
 VERIFICATION, BADGE = "verify.json", "verify.svg"  # beside the record in RESULTS
+RUNS_VARIABLE = "SAIGEN_WATCHED_RUNS"  # where `saigen rerun` wants a watched run
 RESULTS = Path("results")  # the folder of the run that was published, without its model
 LOCK = ".lock"  # of a run folder; that of runs/ itself is held for the ledger and results/
 _ID_DIGITS = 12

@@ -11,7 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from saigen.config.schema import METADATA
 from saigen.digest import digest_tree, digest_value
@@ -44,6 +51,7 @@ from saigen.secret_scan import redact_value
 
 SCHEMA = 2
 NAME = "record.json"
+_GIVEN = "given"  # a key that the config of a watched loop has, and no other
 # JSON has no word for these numbers; `float` reads them all
 Metric = Number | Literal["NaN", "Infinity", "-Infinity"]
 Count64 = Annotated[int, Field(ge=0, lt=2**64)]
@@ -136,6 +144,34 @@ class RandomnessLayer(LayerEntry):
     seeds: dict[Name, Count64]
 
 
+class DeclaredData(LayerEntry):
+    """Of a watched loop: what it was said to read."""
+
+    files: dict[RelativePath, Sha256]
+
+
+class WatchedValues(Open):
+    """Of a watched loop: what was said of it, and what could be seen."""
+
+    given: Tree = Field(description="declared; of no other config a key")
+    arguments: list[Text] = Field(description="of the command line")
+    optimizer: Tree = Field(description="by number: its class, and the settings of each group")
+
+
+class WatchedConfig(LayerEntry):
+    """Of a watched loop: every value that is known to move a bit."""
+
+    values: Annotated[WatchedValues, BeforeValidator(bounded)]
+
+
+def _tag(layers: Any) -> str:
+    """Which of both a config is."""
+    try:
+        return "watched" if _GIVEN in layers["config"]["values"] else "template"
+    except (KeyError, TypeError):
+        return "template"
+
+
 class Layers(Document):
     """The six layers, in the order in which one looks for a difference."""
 
@@ -147,11 +183,21 @@ class Layers(Document):
     distribution: LayerEntry
 
 
+class WatchedLayers(Layers):
+    """Those of a loop that is not of the template."""
+
+    data: DeclaredData  # type: ignore[assignment]
+    config: WatchedConfig  # type: ignore[assignment]
+
+
 class Recipe(Document):
     """Everything that goes into a run."""
 
     digest: Sha256
-    layers: Layers
+    layers: Annotated[
+        Annotated[Layers, Tag("template")] | Annotated[WatchedLayers, Tag("watched")],
+        Discriminator(_tag),
+    ]
 
 
 class Weights(Open):
@@ -331,16 +377,25 @@ def repeats(
     """
 
     def timeless(values: Mapping[str, Any]) -> dict[str, Any]:
+        if _GIVEN in values:
+            return dict(values)
         return {**values, "trainer": {**values["trainer"], "max_steps": None}}
 
     same = all(layers[n]["digest"] == digest for n, digest in digests.items() if n != "config")
     return same and timeless(layers["config"]["values"]) == timeless(config)
 
 
+def is_watched(record: Mapping[str, Any]) -> bool:
+    """Whether a run is of a loop that was watched, and not of the template's."""
+    return _GIVEN in record["recipe"]["layers"]["config"]["values"]
+
+
 def promises_bits(record: dict[str, Any]) -> bool:
-    """Whether the reproducibility of a run promises bits; `statistical` promises a distribution."""
+    """Whether the reproducibility of a run promises bits; `statistical` promises a distribution,
+    and a loop that is only watched nothing.
+    """
     values = record["recipe"]["layers"]["config"]["values"]
-    return bool(values["reproducibility"]["name"] != "statistical")
+    return not is_watched(record) and bool(values["reproducibility"]["name"] != "statistical")
 
 
 def refuse_unwritable(record: dict[str, Any]) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 from saigen.printing import one_line
 from saigen.recipe import LAYERS
 from saigen.runs.listing import Row
-from saigen.runs.record import Metric
+from saigen.runs.record import Metric, is_watched
 
 _HEAD = 12  # hex digits of a digest that a person reads; the record holds all 64
+# of a run of the template, and of a loop that was watched
+_FILES = ("weights in model/, the curve in history.csv", "the trace; weights are the script's")
 
 
 def metrics_line(metrics: Mapping[str, Metric] | None) -> str:
@@ -29,8 +31,8 @@ def run_table(record: dict[str, Any]) -> str:
         ("outcome", (outcome["digest"] or "-")[:_HEAD]),
         ("weights", weights.get("sha256", "-")[:_HEAD]),
         ("claims", _proven(record["claims"])),
-        ("files", f"runs/{record['run']}/: weights in model/, the curve in history.csv"),
-        ("next", f"saigen show {record['run'][:6]} --json; saigen train model=cnn; saigen runs"),
+        ("files", f"runs/{record['run']}/: {_FILES[is_watched(record)]}"),
+        ("next", f"saigen show {record['run'][:6]} --json; {_next(record)}; saigen runs"),
     ]
     return _table(rows)
 
@@ -60,6 +62,10 @@ def _state(row: Row) -> str:
     if row.failure:
         return f"failed: {row.failure}"
     return row.state.upper() if row.state == "violation" else row.state
+
+
+def _next(record: dict[str, Any]) -> str:
+    return f"saigen verify {record['run']}" if is_watched(record) else "saigen train model=cnn"
 
 
 def _unfinished(record: dict[str, Any]) -> str:

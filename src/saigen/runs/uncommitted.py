@@ -7,7 +7,7 @@ What holds a secret, is named like a key, or is a link out of the project is onl
 """
 
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,10 @@ _KEY = "named like a key"
 _OUTSIDE = "a link out of the project"
 
 
-def state(root: Path) -> dict[str, Any]:
+def state(root: Path, among: Collection[str] | None = None) -> dict[str, Any]:
     """Commit, branch, and by name with digest what is not committed: changed, untracked, links
     (name: target). An empty digest: the file is gone. What is never looked into is in `left_out`.
+    `among`: of untracked files these alone.
 
     Outside a git repository, or without git, all is None or empty.
     """
@@ -46,7 +47,8 @@ def state(root: Path) -> dict[str, Any]:
     if commit is None:
         return found
     found["branch"] = git_dvc.branch(root)
-    for kind, names in (("changed", git_dvc.changed(root)), ("untracked", git_dvc.untracked(root))):
+    untracked = [n for n in git_dvc.untracked(root) if among is None or n in among]
+    for kind, names in (("changed", git_dvc.changed(root)), ("untracked", untracked)):
         for name in sorted(name for name in names if not name.startswith(_OWN)):
             path = root / name
             if not is_inside(name):
