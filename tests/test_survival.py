@@ -80,7 +80,7 @@ def test_processes_workers_and_kills_leave_no_mark(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "processes", "workers", "killed"), rest())
+@pytest.mark.parametrize(("model", "processes", "workers", "killed"), list(rest()))
 def test_the_whole_matrix_leaves_no_mark(lab_of, expected, model, processes, workers, killed):
     check(lab_of, expected, model, processes, workers, killed)
 
