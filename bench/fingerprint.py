@@ -41,7 +41,7 @@ class Work:
         self.traced = [Fingerprint(t) for t in (self.flat.gradients, self.flat.weights)]
 
     def step(self) -> None:
-        self.flat.leaf.zero_()
+        self.flat.grad_buffer.zero_()
         cross_entropy(self.model(self.x), self.y).backward()
         with torch.no_grad():
             self.optimizer_step()

@@ -25,7 +25,7 @@ from saigen.environment import torch_flags as settings
 from saigen.environment.optimizer_step import bare_step
 from saigen.training.clipping import Clipping
 from saigen.training.flat import FlatModel
-from saigen.training.sums import Sums
+from saigen.training.step_totals import StepTotals
 from saigen.training.trace import Trace
 
 LEAST_ROUNDS = 7
@@ -85,12 +85,12 @@ def saigen(precision: torch.dtype, tokens: torch.Tensor, folder: Path) -> Callab
     torch.manual_seed(0)
     flat = FlatModel(Decoder().cuda(), scalars=3, multiple=64, microbatches=1)
     optimizer = torch.optim.AdamW(flat.held(one_tensor=True).values(), lr=1e-4, fused=True)
-    sums, clipping = Sums(flat.scalars), Clipping(flat.gradients, LONGEST)
+    sums, clipping = StepTotals(flat.scalars), Clipping(flat.gradients, LONGEST)
     trace = Trace(folder, flat, sums, flush_steps=64, resumed_at=0, expected={}, in_depth=False)
     optimizer_step, numbers, samples = bare_step(optimizer), itertools.count(), np.arange(BATCH)
 
     def step() -> None:
-        flat.leaf.zero_()
+        flat.grad_buffer.zero_()
         loss = loss_of(flat.model, tokens, precision)
         loss.backward()
         sums.put(loss, 1, asked_to_stop=False)

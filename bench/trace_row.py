@@ -64,14 +64,14 @@ def row(work: Any, folder: Path) -> Any:
     from saigen.training.fingerprint import Fingerprint
     from saigen.training.flat import FlatModel
     from saigen.training.state_trace import StateTrace
-    from saigen.training.sums import Sums
+    from saigen.training.step_totals import StepTotals
     from saigen.training.trace import Trace
 
     flat = FlatModel(work.model(), scalars=3, multiple=64, microbatches=1)
     held = list(flat.held(one_tensor=True).values())
     optimizer = instantiate(work.config.optimizer, params=held)
     optimizer.step()
-    sums = Sums(flat.scalars)
+    sums = StepTotals(flat.scalars)
     sums.put(torch.tensor(1.0), 1, asked_to_stop=False)
     flush = work.config.tracking.trace_flush_steps
     state = StateTrace([optimizer], [], flat.values.device)

@@ -16,7 +16,7 @@ from conftest import copy_project
 from saigen.data.contract import check_loss, metrics_of, refuse_columns, rows_of
 from saigen.data.loader import fetch
 from saigen.errors import Failure, Refusal
-from saigen.training.sums import Sums
+from saigen.training.step_totals import StepTotals
 
 
 class Task:
@@ -268,7 +268,7 @@ def test_what_is_no_sample_is_refused_by_line(dataset, what):
 
 
 def settled(loss, count):
-    sums = Sums(torch.zeros(3, dtype=torch.float64))
+    sums = StepTotals(torch.zeros(3, dtype=torch.float64))
     sums.put(torch.tensor(loss), count, asked_to_stop=False)
     sums.settle(7)
     return sums

@@ -56,7 +56,7 @@ def changed(**values) -> Here:
 def test_in_the_image_on_a_machine_with_a_gpu_every_claim_can_be_kept(root):
     found = diagnose(SOUND, root)
     assert found.sound
-    assert found.gaps == []
+    assert found.mismatches == []
     assert "as pinned" in diagnosis_text(found)
 
 
@@ -89,8 +89,8 @@ def test_in_the_image_on_a_machine_with_a_gpu_every_claim_can_be_kept(root):
 def test_what_is_in_the_way_of_which_claim_is_said_with_its_mend(root, here, lost, why, mend):
     found = diagnose(here, root)
     assert not found.sound
-    assert {prospect.claim for prospect in found.prospects if not prospect.possible} == lost
-    for prospect in found.prospects:
+    assert {prospect.claim for prospect in found.capabilities if not prospect.possible} == lost
+    for prospect in found.capabilities:
         if not prospect.possible:
             assert why in prospect.why[0]
             assert mend in prospect.mend[0]
@@ -101,7 +101,7 @@ def test_what_is_in_the_way_of_which_claim_is_said_with_its_mend(root, here, los
 
 def test_what_differs_from_the_pins_is_said_with_both_values(root):
     here = changed(container="none", python="3.11.2", drift=["tqdm is 4 instead of 5"], cuda="")
-    told = {gap.what: (gap.here, gap.pinned) for gap in diagnose(here, root).gaps}
+    told = {gap.what: (gap.here, gap.pinned) for gap in diagnose(here, root).mismatches}
     assert told == {
         "system": (SOUND.system, "python:3"),
         "python": ("3.11.2", "3.11.13"),
@@ -117,9 +117,11 @@ def test_here_and_now_it_answers_with_one_document_and_its_exit_code(project):
     assert document.pop("schema") == "saigen-doctor-1"
     found = Diagnosis.model_validate(document)
     assert done.returncode == (0 if found.sound else 1)
-    prospects = {prospect.claim: prospect for prospect in found.prospects}
-    assert prospects["exact"].possible == (found.here.drift == [] and found.here.torch != "")
+    capabilities = {prospect.claim: prospect for prospect in found.capabilities}
+    assert capabilities["exact"].possible == (found.here.drift == [] and found.here.torch != "")
     # a copy without git and without the folder that is its remote
-    assert not prospects["rerun"].possible
-    assert any("not a git repository" in why for why in prospects["rerun"].why)
-    assert any("snapshot cannot be had from DVC's remote" in why for why in prospects["rerun"].why)
+    assert not capabilities["rerun"].possible
+    assert any("not a git repository" in why for why in capabilities["rerun"].why)
+    assert any(
+        "snapshot cannot be had from DVC's remote" in why for why in capabilities["rerun"].why
+    )

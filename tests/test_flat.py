@@ -81,7 +81,7 @@ def train_plain_and_flat(*, one_tensor, fused):
     optimizer = adamw(own, fused=fused)
     expected = train(plain, optimizer, lambda: optimizer.zero_grad(set_to_none=False))
     flat = flatten(model)
-    got = train(model, adamw(flat.held(one_tensor=one_tensor), fused=fused), flat.leaf.zero_)
+    got = train(model, adamw(flat.held(one_tensor=one_tensor), fused=fused), flat.grad_buffer.zero_)
     flat.check()
     return plain, expected, model, got
 
@@ -114,21 +114,21 @@ def test_moving_in_changes_no_value_form_or_sharing():
 def test_every_tensor_starts_on_a_cache_line_and_padding_stays_zero():
     model = tied()
     flat = flatten(model, multiple=LINE * 7)
-    train(model, adamw(flat.held(one_tensor=True)), flat.leaf.zero_)
+    train(model, adamw(flat.held(one_tensor=True)), flat.grad_buffer.zero_)
     used = torch.zeros(flat.layout.size, dtype=torch.bool)
     for span in flat.layout.spans:
         assert (flat.values.data_ptr() + span.start) % LINE == 0
-        used[span.start : span.start + span.of(flat.leaf).nbytes] = True
+        used[span.start : span.start + span.of(flat.grad_buffer).nbytes] = True
     assert used.sum() < flat.layout.size
     assert flat.layout.size % (LINE * 7) == 0
-    for arena in (flat.values, flat.leaf):
+    for arena in (flat.values, flat.grad_buffer):
         assert not arena[~used[: len(arena)]].any()
 
 
 def test_blocks_hold_every_trainable_weight_and_every_gradient():
     model = tied()
     flat = flatten(model)
-    train(model, adamw(flat.held(one_tensor=True)), flat.leaf.zero_, steps=1)
+    train(model, adamw(flat.held(one_tensor=True)), flat.grad_buffer.zero_, steps=1)
     own = [p for p in model.parameters() if p.requires_grad]
     (weights,), (gradients,) = flat.weights, flat.gradients
     assert weights.double().sum() == pytest.approx(sum(p.double().sum().item() for p in own))
@@ -152,7 +152,7 @@ def test_mixed_types_get_a_block_and_a_parameter_each():
 def test_saved_tensors_come_back_to_the_bit():
     model = tied()
     flat = flatten(model)
-    train(model, adamw(flat.held(one_tensor=True)), flat.leaf.zero_)
+    train(model, adamw(flat.held(one_tensor=True)), flat.grad_buffer.zero_)
     saved = {n: t.clone() for n, t in exported(model).items()}
     flat.values.zero_()
     load_exported(model, saved)
@@ -178,15 +178,15 @@ def test_an_optimizer_continues_from_exported_state_as_if_never_stopped(make, on
         return model, flat, held, make(list(held.values()))
 
     model, flat, held, optimizer = begin()
-    train(model, optimizer, flat.leaf.zero_)
+    train(model, optimizer, flat.grad_buffer.zero_)
     saved = copy.deepcopy(export_model(model, "model"))
-    tensors, form = export_optimizer(optimizer, held, flat.leaf, "optimizer")
+    tensors, form = export_optimizer(optimizer, held, flat.grad_buffer, "optimizer")
     tensors, form = copy.deepcopy(tensors), json.loads(json.dumps(form))
     again, flat_again, held_again, optimizer_again = begin()
     import_model(again, *saved)
     import_optimizer(optimizer_again, held_again, tensors, form)
-    expected = train(model, optimizer, flat.leaf.zero_)
-    assert train(again, optimizer_again, flat_again.leaf.zero_) == expected
+    expected = train(model, optimizer, flat.grad_buffer.zero_)
+    assert train(again, optimizer_again, flat_again.grad_buffer.zero_) == expected
     assert state_bits(exported(again)) == state_bits(exported(model))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from saigen import git_dvc
 from saigen.analysis.run import Run
-from saigen.analysis.worktree import lay_out
+from saigen.analysis.worktree import compute_layout
 from saigen.digest import digest_file
 from saigen.errors import Refusal
 from saigen.runs import uncommitted
@@ -88,7 +88,7 @@ class Repository:
         # from the run's own folder and the repository's objects alone: a clone that has no changes
         run = Run(folder=folder, record=record, root=folder)
         with git_dvc.checked_out(self.root, state["commit"]) as project:
-            lay_out(run, project)
+            compute_layout(run, project)
             found = {str(f.relative_to(project)) for f in (project / "src").rglob("*.py")}
             assert found == code.keys()
             assert (project / "src/link").readlink() == Path("same.py")

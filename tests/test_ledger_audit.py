@@ -65,24 +65,24 @@ def test_counts_are_said_in_english():
 
 def test_another_outcome_of_the_same_recipe_is_a_violation_that_names_the_earlier_run(tmp_path):
     ledger.append(tmp_path, entry("first-1"), "0" * 64, "finished")
-    standing = ledger.append(tmp_path, entry("first-2", outcome="c" * 64), "0" * 64, "finished")
-    assert str(standing) == "VIOLATION: the same recipe gave another outcome in first-1"
+    history = ledger.append(tmp_path, entry("first-2", outcome="c" * 64), "0" * 64, "finished")
+    assert str(history) == "VIOLATION: the same recipe gave another outcome in first-1"
 
 
 def test_other_bits_under_an_agreement_that_promises_none_are_no_violation(tmp_path):
     ledger.append(tmp_path, entry("first-1", reproducibility="statistical"), "0" * 64, "finished")
     again = entry("first-2", outcome="c" * 64, reproducibility="statistical")
-    standing = ledger.append(tmp_path, again, "0" * 64, "finished")
-    assert not standing.violated
-    assert str(standing) == (
+    history = ledger.append(tmp_path, again, "0" * 64, "finished")
+    assert not history.violated
+    assert str(history) == (
         "made again, with other bits than first-1, as its reproducibility allows (2nd time)"
     )
 
 
 def test_entering_the_same_run_twice_does_not_count_as_making_it_again(tmp_path):
     ledger.append(tmp_path, entry("first-1"), "0" * 64, "finished")
-    standing = ledger.append(tmp_path, entry("first-1"), "1" * 64, "claims")
-    assert standing.times == 1
+    history = ledger.append(tmp_path, entry("first-1"), "1" * 64, "claims")
+    assert history.times == 1
 
 
 def test_an_altered_ledger_is_refused_before_it_is_written_to(tmp_path):

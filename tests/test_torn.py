@@ -73,9 +73,9 @@ def test_a_last_line_torn_at_any_byte_is_cut_with_a_word_and_everything_goes_on(
         path.write_bytes(first + tail)
         assert [line["run"] for line in ledger.entries(tmp_path)] == ["first-1"]
         assert "torn while it was written" in audit(tmp_path).notes[0]
-        standing = ledger.append(tmp_path, entry("first-3"), "0" * 64, "finished")
-        assert standing.times == 2
-        assert standing.cut.startswith(f"{path}: cut off a line that was torn")
+        history = ledger.append(tmp_path, entry("first-3"), "0" * 64, "finished")
+        assert history.times == 2
+        assert history.cut.startswith(f"{path}: cut off a line that was torn")
         assert path.read_bytes().startswith(first)
         assert [line["run"] for line in ledger.entries(tmp_path)] == ["first-1", "first-3"]
 

@@ -12,7 +12,7 @@ from saigen.errors import Failure, Refusal
 from saigen.training.fingerprint import BLOCK, Fingerprint, odd_multipliers
 from saigen.training.flat import FlatModel
 from saigen.training.state_trace import StateTrace
-from saigen.training.sums import Sums
+from saigen.training.step_totals import StepTotals
 from saigen.training.trace import Trace
 from saigen.training.trace_file import HEADER_BYTES, ROW, first_difference, read_trace
 
@@ -104,7 +104,7 @@ def test_multipliers_are_odd_and_differ():
 def made_up(flush_steps, folder, resumed_at=0):
     """The weights, gradients and sums of a model, and their trace."""
     flat = FlatModel(torch.nn.Linear(64, 1, bias=False), scalars=3, multiple=64, microbatches=1)
-    sums = Sums(flat.scalars)
+    sums = StepTotals(flat.scalars)
     rows = read_trace(folder)[:resumed_at] if (folder / "trace.bin").is_file() else ()
     expected = {"trace.bin": rows[-1]["chain"].tobytes().hex()} if len(rows) else {}
     optimizer = torch.optim.SGD([torch.nn.Parameter(flat.weights[0])], lr=0.1, momentum=0.9)

@@ -143,13 +143,12 @@ def _answer(chosen: _Chosen, found: Any, text: str, *, good: bool = True) -> int
 
 
 def _composition(chosen: _Chosen) -> "Composition":
-    from saigen.config import dvc_params as stage
-    from saigen.config import handover
+    from saigen.config import dvc_params, handover
     from saigen.config.compose import compose
 
     _refuse_ignored(chosen)
     return handover.take(
-        lambda: stage.composed(ROOT) if chosen.stage else compose(tuple(chosen.overrides))
+        lambda: dvc_params.composed(ROOT) if chosen.stage else compose(tuple(chosen.overrides))
     )
 
 
@@ -167,14 +166,14 @@ def _refuse_ignored(chosen: _Chosen) -> None:
 
 
 def _compose(chosen: _Chosen) -> None:
-    from saigen.config import dvc_params as stage
+    from saigen.config import dvc_params
     from saigen.config.compose import compose
 
     _refuse_ignored(chosen)
     if chosen.stage:
-        stage.compose_stage(ROOT, print)
+        dvc_params.compose_stage(ROOT, print)
     elif chosen.write:
-        stage.write(ROOT, ())
+        dvc_params.write(ROOT, ())
     elif chosen.explain:
         from saigen.config.explain import explain
 
@@ -200,15 +199,15 @@ def _data(chosen: _Chosen) -> None:  # noqa: ARG001
 
 
 def _prepare(chosen: _Chosen) -> None:
-    from saigen import pipeline as stages
+    from saigen import pipeline
 
-    stage = stages.list_sources if chosen.sources else partial(stages.prepare, say=print)
+    stage = pipeline.list_sources if chosen.sources else partial(pipeline.prepare, say=print)
     stage(_composition(chosen), ROOT)
 
 
 def _train(chosen: _Chosen) -> int | None:
     from saigen.config import handover
-    from saigen.environment import torch_flags as settings
+    from saigen.environment import torch_flags
     from saigen.training import processes, ranks
 
     if chosen.multirun:
@@ -218,19 +217,19 @@ def _train(chosen: _Chosen) -> int | None:
         return None
     composition = ranks.as_launched(_composition(chosen))
     hardware = composition.config.hardware
-    if settings.must_start_again(composition.config):
+    if torch_flags.must_start_again(composition.config):
         handover.give(composition.values, composition.overrides)
-        settings.start_again(composition.config)
+        torch_flags.start_again(composition.config)
     if hardware.processes > 1 and not ranks.is_rank():
         command = [sys.executable, *sys.orig_argv[1:]]
         given = handover.give(composition.values, composition.overrides)
         return processes.launch(hardware.processes, command, given)
 
-    from saigen import pipeline as stages
+    from saigen import pipeline
 
     group = processes.join(hardware.device, hardware.process_timeout_seconds)
     try:
-        folder = stages.train(composition, ROOT, group, print)
+        folder = pipeline.train(composition, ROOT, group, print)
     except InterruptedAtCheckpoint:
         group.leave()  # all stop here together; a connection left open may abort a process's end
         raise
@@ -238,50 +237,50 @@ def _train(chosen: _Chosen) -> int | None:
     if folder is None:  # not rank 0
         return None
     if chosen.stage:
-        stages.publish_model(folder, ROOT)
+        pipeline.publish_model(folder, ROOT)
         return None
     return _finish(folder)
 
 
 def _evaluate(chosen: _Chosen) -> int:
-    from saigen import pipeline as stages
+    from saigen import pipeline
     from saigen.analysis.run import open_run
     from saigen.analysis.watched import of_template
     from saigen.config.compose import read_composed
-    from saigen.environment import torch_flags as settings
-    from saigen.runs import folders as runs
+    from saigen.environment import torch_flags
+    from saigen.runs import folders
 
     folder = (
-        stages.run_of_model(ROOT)
+        pipeline.run_of_model(ROOT)
         if chosen.stage
-        else runs.find(chosen.run, ROOT / runs.RUNS, _tell)
+        else folders.find(chosen.run, ROOT / folders.RUNS, _tell)
     )
     of_template(open_run(str(folder), ROOT), "saigen evaluate")
-    settings.start_again_if_needed(read_composed(folder / "config.yaml").config)
-    stages.refuse_edited(folder, ROOT)
+    torch_flags.start_again_if_needed(read_composed(folder / "config.yaml").config)
+    pipeline.refuse_edited(folder, ROOT)
     code = _finish(folder)
     if chosen.stage:
-        stages.publish_results(folder, ROOT)
+        pipeline.publish_results(folder, ROOT)
     return code
 
 
 def _finish(folder: Path) -> int:
     """Evaluate a run and say how it stands in the ledger; exit code 1 on a violation."""
-    from saigen import pipeline as stages
+    from saigen import pipeline
     from saigen.runs.summary import metrics_line
 
-    record, standing = stages.evaluate(folder, ROOT, print)
+    record, history = pipeline.evaluate(folder, ROOT, print)
     print(f"{folder.name}: {metrics_line(record['outcome']['metrics'])}")
-    if standing and standing.cut:
-        _tell(standing.cut)
-    if standing is None:
+    if history and history.cut:
+        _tell(history.cut)
+    if history is None:
         print("measured again: the same metrics and predictions as recorded")
         return 0
-    if not standing.violated:
-        print(standing)
+    if not history.violated:
+        print(history)
         return 0
-    _tell(standing)
-    other = folder.parent / str(standing.other)
+    _tell(history)
+    other = folder.parent / str(history.other)
     if not (other / "record.json").is_file():
         _tell(f"{other} is not here any more, so what differs cannot be told")
         return 1
@@ -294,17 +293,17 @@ def _finish(folder: Path) -> int:
 
 
 def _predict(chosen: _Chosen) -> None:
-    from saigen import pipeline as stages
+    from saigen import pipeline
     from saigen.config.compose import typed
-    from saigen.environment import torch_flags as settings
+    from saigen.environment import torch_flags
     from saigen.outputs import refuse_output, write_output
     from saigen.runs.model_folder import open_model
 
     if chosen.out:
         refuse_output(chosen.out, ROOT, (chosen.input, chosen.model))
     model = open_model(chosen.model)
-    settings.start_again_if_needed(typed(model.config, (), str(chosen.model)).config)
-    table = stages.predict(model, chosen.input, ROOT, _tell)
+    torch_flags.start_again_if_needed(typed(model.config, (), str(chosen.model)).config)
+    table = pipeline.predict(model, chosen.input, ROOT, _tell)
     if chosen.out:
         write_output(chosen.out, table)
     elif sys.stdout.isatty():

@@ -19,7 +19,7 @@ class Stopped(BaseException):
 
 
 @dataclass
-class Wish:
+class StopRequest:
     """Whether this process was asked to stop."""
 
     asked: bool
@@ -51,11 +51,11 @@ def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
 
 
 @contextmanager
-def wish_noted() -> Iterator[Wish]:
+def stop_noted() -> Iterator[StopRequest]:
     """While the context lasts, a signal sets `asked` and does nothing else."""
-    wish = Wish(asked=False)
-    with answered(lambda *_: setattr(wish, "asked", True)):
-        yield wish
+    stop_request = StopRequest(asked=False)
+    with answered(lambda *_: setattr(stop_request, "asked", True)):
+        yield stop_request
 
 
 def outlive_a_stop() -> None:

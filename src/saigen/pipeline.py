@@ -27,9 +27,8 @@ from saigen.data.prepared import (
     variant_of,
 )
 from saigen.digest import digest_bytes
-from saigen.environment import lock
+from saigen.environment import lock, torch_flags
 from saigen.environment import machine as environment
-from saigen.environment import torch_flags as settings
 from saigen.errors import Failure, Refusal, refuse_secrets
 from saigen.files import (
     MANIFEST,
@@ -50,9 +49,7 @@ from saigen.recipe import (
     of_randomness,
     recipe_entry,
 )
-from saigen.runs import folders as runs
-from saigen.runs import ledger, metadata, model_folder, uncommitted
-from saigen.runs import store as kept
+from saigen.runs import folders, ledger, metadata, model_folder, store, uncommitted
 from saigen.runs.model_folder import (
     WEIGHTS,
     ModelFolder,
@@ -111,8 +108,8 @@ def train(
             with project_errors():
                 learn(folder=None)
         return None
-    ledger.refuse_unusable(root / runs.RUNS)
-    with runs.claim(recipe["digest"], root / runs.RUNS, say) as folder:
+    ledger.refuse_unusable(root / folders.RUNS)
+    with folders.claim(recipe["digest"], root / folders.RUNS, say) as folder:
         record = _begin(folder, recipe, composition, root, drift=drift, prepared=prepared, say=say)
         if record["outcome"]["weights"] and (folder / "model" / MANIFEST).is_file():
             group.share(True)
@@ -141,7 +138,7 @@ def train(
 
 def evaluate(
     folder: Path, root: Path, say: Callable[[str], None]
-) -> tuple[dict[str, Any], ledger.Standing | None]:
+) -> tuple[dict[str, Any], ledger.RecipeHistory | None]:
     """Stage `evaluate`: the frozen evaluation split completes the record of a run.
 
     Returns the record and, when the run was entered just now, what the ledger says of it. A run
@@ -150,7 +147,7 @@ def evaluate(
     record = read_record(folder)
     if record["complete"]:
         return _evaluated(folder, root, record, say)
-    with locked(folder / runs.LOCK, wait=bool(record["outcome"]["weights"])) as free:
+    with locked(folder / folders.LOCK, wait=bool(record["outcome"]["weights"])) as free:
         if not free:
             raise Refusal(
                 "the run is being trained",
@@ -159,7 +156,7 @@ def evaluate(
                 got="another process holds its lock",
                 fix="wait for that process; it evaluates the run when it is trained",
             )
-        with locked(folder.parent / runs.LOCK):
+        with locked(folder.parent / folders.LOCK):
             ledger.settle(folder.parent)  # it may be entered, with its record ready beside
         return _evaluated(folder, root, read_record(folder), say)
 
@@ -186,13 +183,13 @@ def _edited(record: Mapping[str, Any], root: Path) -> list[str]:
 
 def _evaluated(
     folder: Path, root: Path, record: dict[str, Any], say: Callable[[str], None]
-) -> tuple[dict[str, Any], ledger.Standing | None]:
+) -> tuple[dict[str, Any], ledger.RecipeHistory | None]:
     model = open_model(folder / "model")
     refuse_other_model(model, record)
     chosen = typed(model.config, (), str(folder)).config
     lock.hold_to_lock(root, chosen.reproducibility.environment_drift)
     _set_switches(chosen)
-    prepared = variant_of(record, chosen, root, partial(kept.kept, folder.parent), say)
+    prepared = variant_of(record, chosen, root, partial(store.kept, folder.parent), say)
     from saigen.data.contract import refuse_nonfinite
 
     readable = at_work(
@@ -281,12 +278,12 @@ def publish_results(folder: Path, root: Path) -> None:
     every verb takes for a RUN in any clone. The whole folder changes at once; what else lies in it
     (of `verify`, about this very recipe) stays.
     """
-    published, source = root / runs.RESULTS, folder / uncommitted.UNCOMMITTED
+    published, source = root / folders.RESULTS, folder / uncommitted.UNCOMMITTED
     names = ("record.json", "predictions.csv", "history.csv", "trace.bin")
-    proof = (runs.VERIFICATION, runs.BADGE)
-    stale = () if is_proven_by(read_record(folder), published / runs.VERIFICATION) else proof
+    proof = (folders.VERIFICATION, folders.BADGE)
+    stale = () if is_proven_by(read_record(folder), published / folders.VERIFICATION) else proof
     others = shutil.ignore_patterns(*names, source.name, "metrics.json", *stale)
-    with locked(root / runs.RUNS / runs.LOCK), replacing(published) as new:
+    with locked(root / folders.RUNS / folders.LOCK), replacing(published) as new:
         if published.is_dir():
             shutil.copytree(published, new, symlinks=True, ignore=others, dirs_exist_ok=True)
         (new / source.name).mkdir()
@@ -302,13 +299,13 @@ def run_of_model(root: Path) -> Path:
     """The run that made model/: the newest one with its recipe and its weights."""
     made = open_model(root / model_folder.FOLDER).manifest
     wanted = [made["recipe"], made["files"][WEIGHTS]]
-    for folder, record in runs.readable(root / runs.RUNS)[::-1]:
+    for folder, record in folders.readable(root / folders.RUNS)[::-1]:
         weights = (record["outcome"]["weights"] or {}).get("sha256")
         if [record["recipe"]["digest"], weights] == wanted:
             return folder
     raise Refusal(
         "the run that made this model is not here",
-        where=f"{runs.RUNS}/",
+        where=f"{folders.RUNS}/",
         expected=f"a run of recipe {made['recipe'][:12]}",
         got="no such run",
         fix="run `dvc repro --force train`: the same recipe gives the same model",
@@ -373,8 +370,8 @@ def _begin(
             print(line, file=sys.stderr)
         record = new_record(folder.name, recipe, surroundings | {"git": state})
         snapshot = {composition.config.data.snapshot: inputs["snapshot"]["sha256"]}
-        kept.keep(folder.parent, root, files | snapshot)
-        kept.keep(folder.parent, prepared.folder, inputs["prepared"])
+        store.keep(folder.parent, root, files | snapshot)
+        store.keep(folder.parent, prepared.folder, inputs["prepared"])
     write_whole(folder / "config.yaml", composition.yaml.encode())
     write_record(folder, record)
     return record
@@ -398,9 +395,9 @@ def _failure_recorded(folder: Path) -> Iterator[None]:
 
 
 def _set_switches(chosen: Config) -> dict[str, Any]:
-    settings.apply(chosen)
-    switches = settings.read_back()
-    settings.refuse_unless_set(chosen, switches)
+    torch_flags.apply(chosen)
+    switches = torch_flags.read_back()
+    torch_flags.refuse_unless_set(chosen, switches)
     return switches
 
 

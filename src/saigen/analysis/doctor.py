@@ -19,7 +19,7 @@ _GIGABYTE = 1e9
 _NAMES = {"free_bytes": "disk free"}
 
 
-class Gap(Document):
+class Mismatch(Document):
     """One thing that is not as it is pinned."""
 
     what: str
@@ -28,7 +28,7 @@ class Gap(Document):
     mend: str
 
 
-class Prospect(Document):
+class Capability(Document):
     """A claim, and whether it can be kept on this machine."""
 
     claim: Literal["exact", "portable", "statistical", "processes", "cuda", "rerun"]
@@ -45,21 +45,25 @@ class Diagnosis(Document):
         default="saigen-doctor-1", serialization_alias="schema"
     )
     here: Here
-    gaps: list[Gap] = Field(description="what differs from the pins")
-    prospects: list[Prospect]
+    mismatches: list[Mismatch] = Field(description="what differs from the pins")
+    capabilities: list[Capability]
 
     @property
     def sound(self) -> bool:
         """Whether every claim can be kept here."""
-        return all(prospect.possible for prospect in self.prospects)
+        return all(prospect.possible for prospect in self.capabilities)
 
 
 def diagnose(here: Here, root: Path) -> Diagnosis:
     """Compare what was found with the pins of the project in `root`."""
-    return Diagnosis(here=here, gaps=list(_gaps(here, root)), prospects=list(_prospects(here)))
+    return Diagnosis(
+        here=here,
+        mismatches=list(_mismatches(here, root)),
+        capabilities=list(_capabilities(here)),
+    )
 
 
-def _gaps(here: Here, root: Path) -> Iterator[Gap]:
+def _mismatches(here: Here, root: Path) -> Iterator[Mismatch]:
     file = root / "Dockerfile"
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     pins = dict(re.findall(r"^ARG (\w+)=([^\s@]+)", text, re.MULTILINE))
@@ -67,15 +71,15 @@ def _gaps(here: Here, root: Path) -> Iterator[Gap]:
     image = "make in-container T=train trains in the image" if outside else "make image"
     if outside:
         base = pins.get("CUDA_BASE" if here.cuda else "CPU_BASE", "nothing")
-        yield Gap(what="system", here=here.system, pinned=base, mend=image)
+        yield Mismatch(what="system", here=here.system, pinned=base, mend=image)
     python = pins.get("PYTHON_VERSION", here.python)
     if python != here.python:
-        yield Gap(what="python", here=here.python, pinned=python, mend=image)
+        yield Mismatch(what="python", here=here.python, pinned=python, mend=image)
     for line in here.drift:
-        yield Gap(what="environment", here=line, pinned=here.lock, mend=mend())
+        yield Mismatch(what="environment", here=line, pinned=here.lock, mend=mend())
 
 
-def _prospects(here: Here) -> Iterator[Prospect]:
+def _capabilities(here: Here) -> Iterator[Capability]:
     free = f"{_gigabytes(here)} are free"
     remote = f" {here.remote}" if here.remote else ""
     torch, gpu = bool(here.torch), bool(here.gpu)
@@ -121,7 +125,7 @@ def _prospects(here: Here) -> Iterator[Prospect]:
         found = [ills[need] for need in needs.split() if ills[need][0]]
         why, mends = [ill[1] for ill in found], [ill[2] for ill in found]
         told = {"claim": claim, "says": says, "possible": not found, "why": why, "mend": mends}
-        yield Prospect.model_validate(told)
+        yield Capability.model_validate(told)
 
 
 def diagnosis_text(found: Diagnosis) -> str:
@@ -130,11 +134,11 @@ def diagnosis_text(found: Diagnosis) -> str:
     for name, value in (found.here.model_dump() | {"free_bytes": _gigabytes(found.here)}).items():
         text = " ".join(value) if isinstance(value, list) else _word(value)
         lines += [f"{_NAMES.get(name, name.replace('_', ' ')):<17}{text}"] if text else []
-    lines += ["", "differs from the pins" if found.gaps else "as pinned"]
-    for gap in found.gaps:
+    lines += ["", "differs from the pins" if found.mismatches else "as pinned"]
+    for gap in found.mismatches:
         lines += [f"  {gap.what}: {gap.here}; pinned: {gap.pinned}", f"    mend: {gap.mend}"]
     lines += ["", "can be kept here"]
-    for prospect in found.prospects:
+    for prospect in found.capabilities:
         answer = "yes" if prospect.possible else "NO"
         lines.append(f"  {answer:<4}{prospect.claim:<12}{prospect.says}")
         for why, mends in zip(prospect.why, prospect.mend, strict=True):

@@ -14,7 +14,7 @@ from saigen.analysis.claims import Verification
 from saigen.analysis.diff import Diff, diff
 from saigen.analysis.installing import interpreter
 from saigen.analysis.run import Run
-from saigen.analysis.worktree import bring_data, commit_of, lacking, lay_out, worktree
+from saigen.analysis.worktree import bring_data, commit_of, compute_layout, lacking, worktree
 from saigen.config import handover
 from saigen.documents import copy_regular
 from saigen.errors import Failure, Refusal
@@ -50,7 +50,7 @@ def rerun(
         commit = commit_of(source)
         with worktree(root, commit) as project:
             agree()
-            lay_out(source, project)
+            compute_layout(source, project)
             without = "".join(f"; without {n} ({why})" for n, why in lacking(source).items())
             say(f"source: commit {commit[:12]}, as recorded{without}")
             bring_data(run, project)

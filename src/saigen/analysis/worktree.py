@@ -58,7 +58,7 @@ def lacking(run: Run) -> dict[str, str]:
     return dict(state.get("left_out", {}))
 
 
-def lay_out(run: Run, project: Path) -> None:
+def compute_layout(run: Run, project: Path) -> None:
     """Lay what was not committed over the commit.
 
     Raises Refusal unless every source file is then what the record says.

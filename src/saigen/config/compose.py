@@ -6,7 +6,7 @@ from typing import Any
 
 from saigen.config.callables import check_calls
 from saigen.config.derive import derive
-from saigen.config.layers import lay
+from saigen.config.layers import composed_values
 from saigen.config.machine import refuse_machine
 from saigen.config.messages import refusal_of
 from saigen.config.origins import Origins, Where
@@ -50,7 +50,7 @@ def compose(overrides: tuple[str, ...], conf: Path = CONF) -> Composition:
     refuse_frame(sources)
     refuse_presets(sources, composed=False)
     overrides = normalized(overrides, sources)
-    values = lay(overrides, conf)
+    values = composed_values(overrides, conf)
     where = Origins(conf, sources, overrides).where
     refuse_secrets(values, where, "the config")
     composition = typed(values, overrides, where, conf.parent)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from saigen.config.keys import differences
-from saigen.config.layers import lay
+from saigen.config.layers import composed_values
 from saigen.config.overrides import options
 from saigen.config.sources import Source, read_sources
 
@@ -25,7 +25,7 @@ def derive(values: dict[str, Any], conf: Path, start: tuple[str, ...] = ()) -> t
     """
 
     def left_by(overrides: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:
-        return differences(lay(overrides, conf, local=False), values)
+        return differences(composed_values(overrides, conf, local=False), values)
 
     sources = read_sources(conf)
     chosen, left = start, left_by(start)

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 from saigen import files
 from saigen.config.keys import value_at
-from saigen.config.layers import lay
+from saigen.config.layers import composed_values
 from saigen.config.overrides import options, parse, picked
 from saigen.config.sources import read_sources
 from saigen.documents import DOCUMENT_BYTES, read_bytes
@@ -80,7 +80,7 @@ def covered(overrides: Iterable[str], conf: Path) -> dict[str, Any]:
     groups, defaults = options(sources), picked(sources)
     keys = {text: parse(text).key for text in overrides}
     picks = tuple(text for text, key in keys.items() if key in groups)
-    below = lay(picks, conf, local=False) if len(picks) < len(keys) else {}
+    below = composed_values(picks, conf, local=False) if len(picks) < len(keys) else {}
     found = {t: defaults.get(k) if k in groups else value_at(below, k) for t, k in keys.items()}
     return {text: None if value is ... else value for text, value in found.items()}
 

@@ -18,7 +18,7 @@ from saigen.config.compose import CONF, PARAMS, Composition, compose, read_compo
 from saigen.config.derive import derive, in_hydras_words
 from saigen.config.dvc_notes import Note
 from saigen.config.keys import differences
-from saigen.config.layers import lay
+from saigen.config.layers import composed_values
 from saigen.config.origins import Origins
 from saigen.config.sources import read_sources, unreadable
 from saigen.documents import read_bytes, reason
@@ -75,7 +75,7 @@ def composed(root: Path) -> Composition:
     if note is None:
         _refuse_edit(root, text, composition)
         return _derived(root, composition, compose((), root / CONF))
-    now = lay(note.overrides, root / CONF, local=False)
+    now = composed_values(note.overrides, root / CONF, local=False)
     for key, (new, held) in differences(now, composition.values).items():
         raise Refusal(
             "params.yaml is older than conf/",
@@ -115,7 +115,7 @@ def _derived(root: Path, found: Composition, plain: Composition) -> Composition:
 def _composition_of_conf(root: Path) -> Composition:
     """What params.yaml holds. Raises Refusal if it is not to the byte what conf/ composes."""
     found, text = read_composed(root / PARAMS), _text(root)
-    values = lay(derive(found.values, root / CONF), root / CONF, local=False)
+    values = composed_values(derive(found.values, root / CONF), root / CONF, local=False)
     if replace(found, values=values).yaml == text:
         return found
     changed = differences(values, found.values)

@@ -16,7 +16,9 @@ _CHARACTERS = 1 << 20  # of one value, references followed
 _IN_FILE = re.compile(r"In '([^']+)': Could not override '([^']+)'")
 
 
-def lay(overrides: tuple[str, ...], conf: Path, *, local: bool = True) -> dict[str, Any]:
+def composed_values(
+    overrides: tuple[str, ...], conf: Path, *, local: bool = True
+) -> dict[str, Any]:
     """The composed values, resolved, as plain Python; without conf/local if `local` is False.
 
     Raises Refusal if Hydra cannot.

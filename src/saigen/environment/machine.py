@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from saigen.digest import digest_file
-from saigen.environment import numerics_probe as canary
+from saigen.environment import numerics_probe
 from saigen.recipe import Layer
 
 LOCKS = {"cpu": Path("docker/lock-cpu.txt"), "cuda": Path("docker/lock-cuda.txt")}
@@ -59,7 +59,7 @@ def capture(
             **({} if portable else {"cpu_vendor": vendor}),
             "libraries": _libraries(),
             "gpu": _gpu() if device == "cuda" else None,
-            "canary": canary.sing(device, portable=portable),
+            "canary": numerics_probe.sing(device, portable=portable),
         },
     )
 

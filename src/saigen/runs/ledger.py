@@ -44,7 +44,7 @@ class Line(Document):
 
 
 @dataclass(frozen=True)
-class Standing:
+class RecipeHistory:
     """What the ledger says of a run that was just entered."""
 
     times: int  # how often this recipe was made, this run included
@@ -72,7 +72,7 @@ def ordinal(number: int) -> str:
     return f"{number}{'th' if number % 100 in (11, 12, 13) else ending}"
 
 
-def complete(folder: Path, record: dict[str, Any], event: str = "finished") -> Standing:
+def complete(folder: Path, record: dict[str, Any], event: str = "finished") -> RecipeHistory:
     """Close a run, or enter what was proven of it since: the digest of every file below its folder
     goes into its record, once, and the record's into the ledger.
 
@@ -87,10 +87,10 @@ def complete(folder: Path, record: dict[str, Any], event: str = "finished") -> S
     content = json_bytes(record)
     with locked(folder.parent / LOCK):  # whoever holds it finds both, or neither
         write_whole(folder / _READY, content)
-        standing = append(folder.parent, record, digest_bytes(content), event)
+        history = append(folder.parent, record, digest_bytes(content), event)
         (folder / _READY).replace(folder / RECORD)
         sync_folder(folder)
-    return standing
+    return history
 
 
 def own_files(folder: Path) -> list[str]:
@@ -115,7 +115,7 @@ def settle(runs: Path) -> None:
             path.unlink()
 
 
-def append(runs: Path, record: dict[str, Any], record_sha256: str, event: str) -> Standing:
+def append(runs: Path, record: dict[str, Any], record_sha256: str, event: str) -> RecipeHistory:
     """Enter a run, with fsync, before its record is written. To be called under the lock of runs/.
 
     `record_sha256` is of the bytes that are about to be written; `event` says why (`finished`,
@@ -135,9 +135,9 @@ def append(runs: Path, record: dict[str, Any], record_sha256: str, event: str) -
         file.write(_line(entry))
         file.flush()
         os.fsync(file.fileno())
-    standing = standing_of(entry, known, bits=promises_bits(record))
+    history = history_of(entry, known, bits=promises_bits(record))
     cut = f"{runs / NAME}: cut off a line that was torn while it was written: {torn[:80]!r}"
-    return replace(standing, cut=cut) if torn else standing
+    return replace(history, cut=cut) if torn else history
 
 
 def repair(runs: Path) -> str:
@@ -209,9 +209,9 @@ def torn_tail(content: bytes) -> bytes:
     return b""
 
 
-def standing_of(
+def history_of(
     entry: Mapping[str, Any], known: Sequence[Mapping[str, Any]], *, bits: bool
-) -> Standing:
+) -> RecipeHistory:
     """How a line of the ledger stands among the lines before it."""
     others = {
         line["run"]: line["outcome"]
@@ -219,7 +219,7 @@ def standing_of(
         if line["recipe"] == entry["recipe"] and line["run"] != entry["run"]
     }
     other = next((run for run, out in others.items() if out != entry["outcome"]), None)
-    return Standing(times=len(others) + 1, other=other, bits=bits)
+    return RecipeHistory(times=len(others) + 1, other=other, bits=bits)
 
 
 def entries(runs: Path) -> list[dict[str, Any]]:

@@ -86,11 +86,11 @@ def _row(folder: Path, lines: Sequence[dict[str, Any]], *, altered: bool) -> Row
                    config={})  # fmt: skip
     line = next((line for line in lines if line["run"] == record["run"] and not altered), None)
     bits = promises_bits(record)
-    standing = ledger.standing_of(line, lines[: line["number"]], bits=bits) if line else None
+    history = ledger.history_of(line, lines[: line["number"]], bits=bits) if line else None
     unknown = "the ledger was altered: `saigen audit`" if altered else "not in the ledger"
     failure = record["metadata"].get("failure")
     state = "complete" if record["complete"] else "failed" if failure else "interrupted"
-    if standing and standing.violated:
+    if history and history.violated:
         state = "violation"
     elif not record["complete"] and is_claimed(folder):
         state = "running"
@@ -103,7 +103,7 @@ def _row(folder: Path, lines: Sequence[dict[str, Any]], *, altered: bool) -> Row
             "recipe": record["recipe"]["digest"],
             "outcome": record["outcome"]["digest"],
             "metrics": record["outcome"]["metrics"] or {},
-            "made": str(standing or unknown),
+            "made": str(history or unknown),
             "claims": {name: claim["result"] for name, claim in record["claims"].items()},
             "config": leaves(record["recipe"]["layers"]["config"]["values"])
             | leaves(record["metadata"].get("config", {})),

@@ -68,7 +68,7 @@ def buffers_to_reduce(model: nn.Module) -> list[Buffer]:
 
 
 def slots(buffer: Buffer) -> Iterator[tuple[str, Kind, Tensor]]:
-    """What a buffer needs in the leaf."""
+    """What a buffer needs in the gradient buffer."""
     if buffer.rule in ("mean", "sum"):
         yield buffer.name, "buffer", buffer.tensor
     elif buffer.rule in ("min", "max"):
@@ -83,7 +83,7 @@ class StepBuffers:
     """Applies the rules to a flat model. A model without buffers costs nothing."""
 
     def __init__(self, reduced: list[tuple[Buffer, list[Tensor]]], microbatches: int) -> None:
-        """Take the buffers and their places in the leaf."""
+        """Take the buffers and their places in the gradient buffer."""
         self._reduced = [(b, places, torch.empty_like(b.tensor)) for b, places in reduced]
         self._microbatches = microbatches
         self._differ: dict[str, Tensor] = {}
@@ -94,7 +94,7 @@ class StepBuffers:
             began.copy_(buffer.tensor)
 
     def end_microbatch(self) -> None:
-        """Write what the microbatch did to the buffers into the leaf, and undo it."""
+        """Write what the microbatch did to the buffers into the gradient buffer, and undo it."""
         for buffer, places, began in self._reduced:
             buffer.adopt()
             now = buffer.tensor
@@ -108,7 +108,7 @@ class StepBuffers:
             now.copy_(began)
 
     def end_step(self) -> None:
-        """Take over the leaf's totals over the step's microbatches."""
+        """Take over the gradient buffer's totals over the step's microbatches."""
         for buffer, places, _ in self._reduced:
             now, total = buffer.tensor, places[0]
             if buffer.rule == SAME:

@@ -15,16 +15,16 @@ from saigen.digest import digest_value
 from saigen.errors import Refusal
 from saigen.training.buffers import Buffer, buffers_to_reduce, slots
 from saigen.training.codec import extent, refuse_unfit
-from saigen.training.layout import NO_GROUP, Block, Kind, Span, lay_out
+from saigen.training.layout import NO_GROUP, Block, Kind, Span, compute_layout
 from saigen.training.model_state import live
 
 
 class FlatModel:
-    """Two arenas with one layout: `values` holds what the model is made of, `leaf` what one
-    microbatch adds to it.
+    """Two flat buffers with one layout: `values` holds what the model is made of, `grad_buffer`
+    what one microbatch adds to it.
 
     ============ =========================== =========================================
-    kind         in `values`                 in `leaf`
+    kind         in `values`                 in `grad_buffer`
     ============ =========================== =========================================
     parameter    trainable weights           their gradients (`Parameter.grad`)
     buffer       nothing                     what is summed of buffers (`buffers.py`)
@@ -32,8 +32,8 @@ class FlatModel:
     scalar       nothing                     float64 sums: of losses, of counts, ...
     ============ =========================== =========================================
 
-    Frozen parameters and all buffers stay where they are; buffers have a place in the leaf only
-    where a step has several microbatches. Parameters are taken in the order of
+    Frozen parameters and all buffers stay where they are; buffers have a place in the gradient
+    buffer only where a step has several microbatches. Parameters are taken in the order of
     `named_parameters`; one that several modules share is taken once, under its first name.
     """
 
@@ -46,8 +46,9 @@ class FlatModel:
         microbatches: int,
         groups: Sequence[Sequence[Tensor]] = (),
     ) -> None:
-        """Move the model into arenas of a multiple of `multiple` bytes, with `scalars` float64
-        sums in a leaf. `groups` are the optimizer's, where it makes more than one.
+        """Move the model into flat buffers of a multiple of `multiple` bytes, with `scalars`
+        float64 sums in a gradient buffer. `groups` are the optimizer's, where it makes more than
+        one.
         """
         self.model = model
         _refuse_unfit(model)
@@ -58,20 +59,20 @@ class FlatModel:
         items: list[tuple[str, Kind, Tensor]] = [(name, "parameter", p) for name, p in own.items()]
         items += [slot for buffer in self._buffers for slot in slots(buffer)]
         items.append(("", "scalar", torch.empty(scalars, dtype=torch.float64)))
-        self.layout = lay_out(items, multiple, {n: number[id(p)] for n, p in own.items()})
-        self.values = self.layout.arena(device, "parameter")
-        self.leaf = self.layout.arena(device)
+        self.layout = compute_layout(items, multiple, {n: number[id(p)] for n, p in own.items()})
+        self.values = self.layout.flat_buffer(device, "parameter")
+        self.grad_buffer = self.layout.flat_buffer(device)
         self._spans = [span for span in self.layout.spans if span.kind == "parameter"]
         for span in self._spans:
             tensor, place = own[span.name], span.of(self.values)
             place.copy_(tensor.detach())
             tensor.data = place
-            tensor.grad = span.of(self.leaf)
+            tensor.grad = span.of(self.grad_buffer)
         self._blocks = self.layout.of_kind("parameter")
         # as real numbers, which is how all but the optimizer looks at complex ones
         self.weights = [_real(block.of(self.values)) for block in self._blocks]
-        self.gradients = [_real(block.of(self.leaf)) for block in self._blocks]
-        self.scalars = self.layout.spans[-1].of(self.leaf)
+        self.gradients = [_real(block.of(self.grad_buffer)) for block in self._blocks]
+        self.scalars = self.layout.spans[-1].of(self.grad_buffer)
         named = [(span.name, str(span.dtype), span.shape) for span in self._spans]
         # a salt has 64 bits
         self.salt = int(digest_value(named)[:16], 16)  # of names, data types and shapes
@@ -80,7 +81,7 @@ class FlatModel:
     def parameters(self) -> list[tuple[str, Tensor, Tensor]]:
         """Each parameter's name, and the bytes of its weights and of its gradient, (bytes,)."""
         places = [(span.name, slice(span.start, span.stop)) for span in self._spans]
-        return [(name, self.values[place], self.leaf[place]) for name, place in places]
+        return [(name, self.values[place], self.grad_buffer[place]) for name, place in places]
 
     def gradients_of(self, parameters: Set[int]) -> list[Tensor]:
         """The gradients of the parameters with these ids, (elements,) each, as real numbers."""
@@ -88,15 +89,17 @@ class FlatModel:
         if parameters >= {id(own[span.name]) for span in self._spans}:
             return self.gradients
         spans = [span for span in self._spans if id(own[span.name]) in parameters]
-        runs = [self.leaf[span.start : span.stop].view(span.dtype) for span in spans]
+        runs = [self.grad_buffer[span.start : span.stop].view(span.dtype) for span in spans]
         return [_real(run) for run in runs if run.numel()]
 
     def reduced_buffers(self) -> list[tuple[Buffer, list[Tensor]]]:
-        """The buffers that a step's microbatches are merged into, and their places in the leaf."""
+        """The buffers that a step's microbatches are merged into, and their places in the gradient
+        buffer.
+        """
         spans = iter(s for k in ("buffer", "counter") for s in self.layout.spans if s.kind == k)
         places: dict[str, list[Tensor]] = {}
         for span in spans:
-            places.setdefault(span.name, []).append(span.of(self.leaf))
+            places.setdefault(span.name, []).append(span.of(self.grad_buffer))
         return [(buffer, places[buffer.name]) for buffer in self._buffers]
 
     def held(self, *, one_tensor: bool) -> dict[str, nn.Parameter]:
@@ -114,7 +117,7 @@ class FlatModel:
         runs = {}
         for name, block in self._runs().items():
             run = runs[name] = nn.Parameter(block.of(self.values))
-            run.grad = block.of(self.leaf)
+            run.grad = block.of(self.grad_buffer)
         return runs
 
     def names_of_group(self, group: int) -> list[str]:
@@ -130,15 +133,15 @@ class FlatModel:
         }
 
     def check(self) -> None:
-        """Refuse if a parameter has left its place, where the arenas would miss it (1 us each), or
-        if the model has other parts than it had.
+        """Refuse if a parameter has left its place, where the flat buffers would miss it (1 us
+        each), or if the model has other parts than it had.
         """
         now = dict(self.model.named_parameters())
         for span in self._spans:
             tensor = now.get(span.name)
             if tensor is None or _elsewhere(tensor, self.values, span):
                 raise replaced(span.name, *VALUES)
-            if tensor.grad is None or _elsewhere(tensor.grad, self.leaf, span):
+            if tensor.grad is None or _elsewhere(tensor.grad, self.grad_buffer, span):
                 raise replaced(span.name, "gradient", "zero gradients in place, not to None")
         refuse_other_parts(self.model, self._parts)
 
@@ -171,8 +174,8 @@ def parts(model: nn.Module) -> frozenset[str]:
     return frozenset(parameters | persistent)
 
 
-def _elsewhere(tensor: Tensor, arena: Tensor, span: Span) -> bool:
-    return tensor.numel() > 0 and tensor.data_ptr() != arena.data_ptr() + span.start
+def _elsewhere(tensor: Tensor, flat_buffer: Tensor, span: Span) -> bool:
+    return tensor.numel() > 0 and tensor.data_ptr() != flat_buffer.data_ptr() + span.start
 
 
 def _real(block: Tensor) -> Tensor:

@@ -114,7 +114,9 @@ class Kept:
         tensors |= {f"best.{name}": t for name, t in self._selection.tensors.items()}
         forms: dict[str, Any] = {}
         for name, optimizer in self._optimizers.items():
-            more, form = export_optimizer(optimizer, self._known(), self.flat.leaf, f"kept.{name}")
+            more, form = export_optimizer(
+                optimizer, self._known(), self.flat.grad_buffer, f"kept.{name}"
+            )
             tensors, forms[name] = tensors | more, form
         for name, part in self._others.items():
             if isinstance(part, nn.Module):
@@ -140,7 +142,7 @@ class Kept:
             if isinstance(part, nn.Module):
                 import_model(part, tensors, form)
             else:
-                decoder = Decoder(tensors, {}, self.flat.leaf.device)
+                decoder = Decoder(tensors, {}, self.flat.grad_buffer.device)
                 part.load_state_dict(decoder.decode(form))
         self._selection.restore(values["selection"], best)
         self.warnings = values["warnings"]

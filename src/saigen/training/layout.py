@@ -34,9 +34,11 @@ class Span:
     stop: int
     group: int
 
-    def of(self, arena: Tensor) -> Tensor:
-        """Look at the tensor in an arena, with its own shape and strides."""
-        return arena[self.start : self.stop].view(self.dtype).as_strided(self.shape, self.stride)
+    def of(self, flat_buffer: Tensor) -> Tensor:
+        """Look at the tensor in a flat buffer, with its own shape and strides."""
+        return (
+            flat_buffer[self.start : self.stop].view(self.dtype).as_strided(self.shape, self.stride)
+        )
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,9 @@ class Block:
     stop: int
     group: int
 
-    def of(self, arena: Tensor) -> Tensor:
-        """Look at the block in an arena as one tensor, (elements,)."""
-        return arena[self.start : self.stop].view(self.dtype)
+    def of(self, flat_buffer: Tensor) -> Tensor:
+        """Look at the block in a flat buffer as one tensor, (elements,)."""
+        return flat_buffer[self.start : self.stop].view(self.dtype)
 
     def within(self, start: int, stop: int) -> "Block | None":
         """Cut the block to bytes start..stop-1, counted from there; None if nothing is left."""
@@ -63,14 +65,16 @@ class Block:
 
 @dataclass(frozen=True)
 class Layout:
-    """Spans and blocks in the order of their bytes; `size` is the length of an arena, in bytes."""
+    """Spans and blocks in the order of their bytes; `size` is the length of a flat buffer, in
+    bytes.
+    """
 
     spans: tuple[Span, ...]
     blocks: tuple[Block, ...]
     size: int
 
-    def arena(self, device: torch.device, *kinds: Kind) -> Tensor:
-        """Make an arena of zeros, as long as these kinds need, or whole: (bytes,) uint8."""
+    def flat_buffer(self, device: torch.device, *kinds: Kind) -> Tensor:
+        """Make a flat buffer of zeros, as long as these kinds need, or whole: (bytes,) uint8."""
         stops = [block.stop for block in self.of_kind(*kinds)]
         size = max(stops, default=0) if kinds else self.size
         return torch.zeros(size, dtype=torch.uint8, device=device)
@@ -80,7 +84,7 @@ class Layout:
         return tuple(block for block in self.blocks if block.kind in kinds)
 
 
-def lay_out(
+def compute_layout(
     tensors: Sequence[tuple[str, Kind, Tensor]], multiple: int, groups: Mapping[str, int]
 ) -> Layout:
     """Give every tensor a place: by kind, then by group (of each parameter), then by data

@@ -38,7 +38,7 @@ class OverlappedReduction:
 
     def begin_step(self) -> None:
         """Empty gradients and sums; every process takes rank 0's buffers."""
-        self._flat.leaf.zero_()
+        self._flat.grad_buffer.zero_()
         self._sums.zero_()
         self._waiting, self._sending = list(self._sizes), False
         if self._several:
@@ -55,7 +55,7 @@ class OverlappedReduction:
         self._sums += self._flat.scalars
 
     def end_step(self) -> None:
-        """Leave the totals in the leaf, on every process."""
+        """Leave the totals in the gradient buffer, on every process."""
         if self._several:
             with partners_needed():
                 self._send(len(self._parts))  # those of which a parameter had no gradient
@@ -78,7 +78,7 @@ class OverlappedReduction:
             self._part_of[id(own[span.name])] = len(self._parts)
             size = run[0].stop - span.start
             if before is None or before.dtype != span.dtype or size >= _PART_BYTES:
-                part = self._flat.leaf[span.start : run[0].stop].view(span.dtype)
+                part = self._flat.grad_buffer[span.start : run[0].stop].view(span.dtype)
                 self._parts.append(torch.view_as_real(part) if part.is_complex() else part)
                 self._sizes.append(len(run))
                 run.clear()

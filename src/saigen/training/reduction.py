@@ -24,8 +24,8 @@ from saigen.training.tree import Accumulator, Node, share, subtrees
 class Reduction:
     """Sums the leaves of a flat model over the microbatches of a step.
 
-    Memory: of l microbatches of its own, a process keeps log2(l) leaves besides the model's; with
-    several processes, the sums it sends and the slices it receives.
+    Memory: of l microbatches of its own, a process keeps log2(l) gradient buffers besides the
+    model's; with several processes, the sums it sends and the slices it receives.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class Reduction:
     ) -> None:
         """`processes` are those that share the step: all of them, unless a test says otherwise.
 
-        The flat model's arenas must be a multiple of 64 bytes times the number of processes.
+        The flat model's flat buffers must be a multiple of 64 bytes times the number of processes.
         """
         assert group.world <= microbatches
         assert flat.layout.size % (64 * group.world) == 0
         self.mine = share(microbatches, group.rank, group.world)
-        self._leaf = flat.leaf
+        self._grad_buffer = flat.grad_buffer
         self._blocks = flat.layout.blocks
         self._buffers = StepBuffers(flat.reduced_buffers(), microbatches)
         self._free: list[Tensor] = []
@@ -53,34 +53,36 @@ class Reduction:
         )
 
     def begin_step(self) -> None:
-        """Empty the leaf, and remember the buffers."""
-        self._leaf.zero_()
+        """Empty the gradient buffer, and remember the buffers."""
+        self._grad_buffer.zero_()
         self._buffers.begin_step()
 
     def begin_microbatch(self, microbatch: int) -> None:
         """Nothing is sent before the step ends."""
 
     def end_microbatch(self, microbatch: int) -> None:
-        """Add the leaf, which is one microbatch's now, and empty it for the next one."""
+        """Add the gradient buffer, which is one microbatch's now, and empty it for the next one."""
         self._buffers.end_microbatch()
-        # The last sum may stay in the leaf, where the total is wanted: one copy less.
+        # The last sum may stay in the gradient buffer, where the total is wanted: one copy less.
         self._at_last = microbatch == self.mine[-1]
-        self._tree.push(Node(0, microbatch), self._leaf)
+        self._tree.push(Node(0, microbatch), self._grad_buffer)
         if self._at_last:
             return
         node, value = self._tree.held[-1]
-        if value is self._leaf:
+        if value is self._grad_buffer:
             kept = self._free.pop() if self._free else torch.empty_like(value)
             self._tree.held[-1] = (node, kept.copy_(value))
-        self._leaf.zero_()
+        self._grad_buffer.zero_()
 
     def end_step(self) -> None:
-        """Leave the total of the step in the leaf, on every process, and update the buffers."""
+        """Leave the total of the step in the gradient buffer, on every process, and update the
+        buffers.
+        """
         sums = [value for _, value in self._tree.held]
         self._tree.held.clear()
         if self._exchange is not None:
-            self._exchange.total(sums, self._leaf)
-        self._free += [value for value in sums if value is not self._leaf]
+            self._exchange.total(sums, self._grad_buffer)
+        self._free += [value for value in sums if value is not self._grad_buffer]
         self._buffers.end_step()
 
     def check(self) -> None:
@@ -88,12 +90,12 @@ class Reduction:
         self._buffers.check()
 
     def _add(self, left: Tensor, right: Tensor) -> Tensor:
-        """Add into the leaf at the last microbatch and into the left sum before it; which one
-        makes no difference to a sum of two.
+        """Add into the gradient buffer at the last microbatch and into the left sum before it;
+        which one makes no difference to a sum of two.
         """
         into, spent = (right, left) if self._at_last else (left, right)
         _add_blocks(self._blocks, into, spent)
-        if spent is not self._leaf:
+        if spent is not self._grad_buffer:
             self._free.append(spent)
         return into
 
@@ -119,14 +121,16 @@ class _Exchange:
         self._nodes = [node for of_rank in nodes for node in of_rank]  # from left to right
         self._sent = [len(nodes[group.rank]) * self._slice] * group.world
         self._received = [len(of_rank) * self._slice for of_rank in nodes]
-        self._outbox = flat.leaf.new_empty(sum(self._sent) if len(nodes[group.rank]) > 1 else 0)
+        self._outbox = flat.grad_buffer.new_empty(
+            sum(self._sent) if len(nodes[group.rank]) > 1 else 0
+        )
         # Gloo exchanges what lies with the processor
-        self._by_host = flat.leaf.is_cuda and dist.get_backend(processes) == "gloo"
-        place = "cpu" if self._by_host else flat.leaf.device
-        self._inbox = flat.leaf.new_empty(sum(self._received), device=place)
+        self._by_host = flat.grad_buffer.is_cuda and dist.get_backend(processes) == "gloo"
+        place = "cpu" if self._by_host else flat.grad_buffer.device
+        self._inbox = flat.grad_buffer.new_empty(sum(self._received), device=place)
 
     def total(self, sums: list[Tensor], into: Tensor) -> None:
-        """Write the sum of all processes' sums into an arena; `sums` go from left to right."""
+        """Write the sum of all processes' sums into a flat buffer; `sums` go from left to right."""
         outbox = self._packed(sums).to(self._inbox.device)
         with partners_needed():
             dist.all_to_all_single(
@@ -174,7 +178,7 @@ class _Exchange:
 
 
 def _add_blocks(blocks: tuple[Block, ...], into: Tensor, other: Tensor) -> None:
-    """Add `other` to `into`, arenas or slices that the blocks fit; counters take the larger."""
+    """Add `other` to `into`, whole or slices, which the blocks fit; counters take the larger."""
     for block in blocks:
         total = block.of(into)
         if block.kind == "counter":

@@ -21,7 +21,7 @@ from saigen.data.loader import Loader, to_device
 from saigen.data.prepared import Prepared
 from saigen.digest import digest_bytes
 from saigen.errors import Failure, Refusal
-from saigen.interruption import InterruptedAtCheckpoint, wish_noted
+from saigen.interruption import InterruptedAtCheckpoint, stop_noted
 from saigen.streams import Streams
 from saigen.training.build import build_dataset, build_task, built
 from saigen.training.checkpoint import refuse_unheld, taking_up
@@ -42,7 +42,7 @@ from saigen.training.schedule import refuse_schedule
 from saigen.training.selection import Selection, refuse_nan, refuse_unmeasured
 from saigen.training.state import PutBack
 from saigen.training.step import Batches, Step
-from saigen.training.sums import Sums, finite
+from saigen.training.step_totals import StepTotals, finite
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class Run:
             guard_step(optimizer, lambda: self.done == self._first)
         reduced = Reduction if config.reproducibility.reduction == "tree" else OverlappedReduction
         self._reduction = reduced(flat, group, trainer.microbatches)
-        self._sums = Sums(flat.scalars)
+        self._totals = StepTotals(flat.scalars)
         if config.hardware.compile:
             for module in kept.trained:
                 module.compile()
@@ -185,7 +185,7 @@ class Run:
             batches=batches,
             kept=kept,
             reduction=self._reduction,
-            sums=self._sums,
+            totals=self._totals,
             watch=self._watch,
             streams=self.streams,
             autocast=autocast,
@@ -208,7 +208,7 @@ class Run:
                 kept.restore(found.tensors, found.values)
             self._say(f"continuing after step {self.done}")
         if self._files:
-            self._files.begin(kept, self._sums)
+            self._files.begin(kept, self._totals)
 
     def _try_out(self, kept: Kept, loader: Loader, autocast: AbstractContextManager[Any]) -> None:
         """Look at what the project gives before the first step; raises Refusal, or says it."""
@@ -241,8 +241,8 @@ class Run:
         self._stop = self._selection.should_stop()
         epoch_steps = self.steps_per_epoch * self.config.trainer.validate_every_epochs
         step, rates, total = self._step, self._rates, self.total_steps
-        with wish_noted() as wish:
-            step.wish = wish
+        with stop_noted() as stop_request:
+            step.stop_request = stop_request
             while self.done < total and not self._stop:
                 for rate, multiplier in rates:
                     rate.set(multiplier(self.done, total))
@@ -284,7 +284,7 @@ class Run:
     def _end_step(self) -> None:
         """What follows a step: a row of the trace, and what only some steps need."""
         kept = self._kept_by("run.steps()")
-        step, sums, files = self.done, self._sums, self._files
+        step, totals, files = self.done, self._totals, self._files
         assert self._batches is not None
         self._step.end()
         indices = self._batches.take_indices()
@@ -300,17 +300,17 @@ class Run:
         offered, self._save_now = self._save_now, False
         save = at_end or offered or done % tracking.checkpoint_every_steps == 0
         look = self._step.validates or save or done % tracking.history_every_steps == 0
-        if not (look or self._progress.due() or sums.asked_to_stop):
+        if not (look or self._progress.due() or totals.asked_to_stop):
             return
-        mean = sums.loss
-        if look or sums.asked_to_stop:  # alike on each process, as `due` is not
+        mean = totals.loss
+        if look or totals.asked_to_stop:  # alike on each process, as `due` is not
             finite(mean, step)
-        if files and (look or sums.asked_to_stop):
+        if files and (look or totals.asked_to_stop):
             rate = kept.learning_rate()
             files.history.add(done, step // self.steps_per_epoch, rate, mean, value)
         if self._progress.due() or at_end:
             self._progress.show(done, mean)
-        self._interrupted = sums.asked_to_stop and not at_end
+        self._interrupted = totals.asked_to_stop and not at_end
         self._stop |= self._interrupted
         if save or self._stop:
             self._save(kept, done)
@@ -345,7 +345,7 @@ class Run:
             self._files.close()
         self._progress.close()
         said = kept.warnings
-        late = [*self._watch.said(), *self._sums.said(), *self._put_back.said()]
+        late = [*self._watch.said(), *self._totals.said(), *self._put_back.said()]
         late = [text for text in late if text not in said]
         for text in late:
             self._say(f"warning: {text}")

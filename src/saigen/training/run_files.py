@@ -11,7 +11,7 @@ from saigen.training.checkpoint import Checkpoints, State
 from saigen.training.history import NAME, History
 from saigen.training.kept import Kept
 from saigen.training.state_trace import StateTrace
-from saigen.training.sums import Sums
+from saigen.training.step_totals import StepTotals
 from saigen.training.trace import Trace
 
 
@@ -30,7 +30,7 @@ class RunFiles:
         self._checkpoints = Checkpoints(folder, recipe, kept=number, say=say)
         self.newest = self._checkpoints.newest()
 
-    def begin(self, kept: Kept, sums: Sums) -> None:
+    def begin(self, kept: Kept, totals: StepTotals) -> None:
         """Open history and trace, cut to what stood there at the newest checkpoint.
 
         Raises Failure if the rows before it are others than then.
@@ -45,7 +45,7 @@ class RunFiles:
         self._trace = Trace(
             self._folder,
             kept.flat,
-            sums,
+            totals,
             StateTrace(kept.optimizers, kept.others, kept.flat.values.device),
             flush_steps=self._tracking.trace_flush_steps,
             resumed_at=found.step,

@@ -12,14 +12,14 @@ from saigen.config.schema import Trainer
 from saigen.data.loader import Batch, Loader, Place, to_device
 from saigen.data.order import Order
 from saigen.errors import Refusal
-from saigen.interruption import Wish
+from saigen.interruption import StopRequest
 from saigen.streams import Streams
 from saigen.training.clipping import Clipping
 from saigen.training.kept import Kept
 from saigen.training.leaks import GlobalsWatch
 from saigen.training.overlapped import OverlappedReduction
 from saigen.training.reduction import Reduction
-from saigen.training.sums import Sums
+from saigen.training.step_totals import StepTotals
 
 
 class Batches:
@@ -85,7 +85,7 @@ class Step:
 
     number: int  # from 0
     validates: bool
-    wish: Wish
+    stop_request: StopRequest
 
     def __init__(
         self,
@@ -93,13 +93,13 @@ class Step:
         batches: Batches,
         kept: Kept,
         reduction: Reduction | OverlappedReduction,
-        sums: Sums,
+        totals: StepTotals,
         watch: GlobalsWatch,
         streams: Streams,
         autocast: AbstractContextManager[Any],
     ) -> None:
         self._batches, self._kept, self._reduction = batches, kept, reduction
-        self._sums, self._watch, self._streams = sums, watch, streams
+        self._totals, self._watch, self._streams = totals, watch, streams
         self.autocast = autocast
         self._mixed = isinstance(autocast, torch.autocast)
         self._no_grad = torch.no_grad()
@@ -136,7 +136,7 @@ class Step:
             self._modules.append(modules)
         clipping = self._clipping(modules, max_grad_norm)
         if again and self._first_totals is None:
-            self._first_totals = self._sums.totals()
+            self._first_totals = self._totals.totals()
         batches, reduction, watch = self._batches, self._reduction, self._watch
         mixed = self._mixed
         self._walking = True
@@ -162,8 +162,8 @@ class Step:
         watch.arm()
         reduction.end_step()
         with self._no_grad:
-            self._sums.settle(self.number)
-            clipping.mean_and_clip(self._sums.terms)
+            self._totals.settle(self.number)
+            clipping.mean_and_clip(self._totals.terms)
 
     def backward(self, loss: torch.Tensor, count: int | torch.Tensor) -> None:
         """Add a microbatch's gradients to the step's sum.
@@ -186,12 +186,12 @@ class Step:
                 loss.backward()  # type: ignore[no-untyped-call]
         else:
             loss.backward()  # type: ignore[no-untyped-call]
-        self._sums.put(loss, count, asked_to_stop=self.wish.asked)
+        self._totals.put(loss, count, asked_to_stop=self.stop_request.asked)
 
     @property
     def loss(self) -> torch.Tensor:
         """The mean loss of the microbatches that were walked over last, () float64."""
-        return self._sums.loss_there
+        return self._totals.loss_there
 
     def end(self) -> None:
         """Say if the body of the step left something out; the totals are those of its first walk.
@@ -201,7 +201,7 @@ class Step:
         if not self._modules or self._walking:
             raise _unended(self.number)
         if self._first_totals is not None:
-            self._sums.put_totals(self._first_totals)
+            self._totals.put_totals(self._first_totals)
 
     def _waiting(self) -> bool:
         return self._open is not None

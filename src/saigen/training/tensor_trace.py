@@ -25,8 +25,10 @@ class TensorTrace:
         """Take the memory that is traced; rows from step `resumed_at` on are cut off, and those
         before it must have the digest `expected`, unless nothing was traced then.
         """
-        of = {name: (values, leaf) for name, values, leaf in flat.parameters()}
-        self._pairs = [(Fingerprint([leaf]), Fingerprint([v])) for v, leaf in of.values()]
+        of = {name: (values, grad_buffer) for name, values, grad_buffer in flat.parameters()}
+        self._pairs = [
+            (Fingerprint([grad_buffer]), Fingerprint([v])) for v, grad_buffer in of.values()
+        ]
         self._dtype = tensor_row(len(of))
         self._rows: list[tuple[int, list[tuple[int, int]]]] = []
         path, head = run / TENSORS, json.dumps(list(of)).encode() + b"\n"
@@ -43,7 +45,10 @@ class TensorTrace:
 
     def add(self, step: int) -> None:
         """Take the row of a step; waits for the device."""
-        found = [(leaf.read(signs=True), values.read(signs=True)) for leaf, values in self._pairs]
+        found = [
+            (grad_buffer.read(signs=True), values.read(signs=True))
+            for grad_buffer, values in self._pairs
+        ]
         self._rows.append((step, found))
 
     def flush(self) -> None:

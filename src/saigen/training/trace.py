@@ -18,7 +18,7 @@ from saigen.errors import Failure
 from saigen.training.fingerprint import Fingerprint
 from saigen.training.flat import FlatModel
 from saigen.training.state_trace import StateTrace
-from saigen.training.sums import Sums, finite
+from saigen.training.step_totals import StepTotals, finite
 from saigen.training.tensor_trace import TensorTrace
 from saigen.training.trace_file import (
     HEADER_BYTES,
@@ -47,7 +47,7 @@ class Trace:
         self,
         run: Path,
         flat: FlatModel,
-        sums: Sums,
+        totals: StepTotals,
         state: StateTrace,
         *,
         flush_steps: int,
@@ -62,7 +62,7 @@ class Trace:
         self._gradients = Fingerprint(flat.gradients, salt=flat.salt)
         self._weights = Fingerprint(flat.weights, salt=flat.salt)
         self._state = state
-        self._sums, self._size = sums, flush_steps
+        self._totals, self._size = totals, flush_steps
         self._in_depth = (
             TensorTrace(run, flat, resumed_at=resumed_at, expected=expected.get(TENSORS))
             if in_depth
@@ -86,12 +86,12 @@ class Trace:
         parts = [(self._gradients, not odd), (self._weights, odd)]
         if kind := self._state.fingerprint(step):
             parts.append((kind, False))
-        if self._sums.on_host:
+        if self._totals.on_host:
             found = [fingerprint.read(signs=signs) for fingerprint, signs in parts]
-            self._rows.append((step, ids, self._sums.loss, found))
+            self._rows.append((step, ids, self._totals.loss, found))
         else:
             there = [fingerprint.on_device(signs=signs) for fingerprint, signs in parts]
-            self._rows.append((step, ids, self._sums.loss_there, there))
+            self._rows.append((step, ids, self._totals.loss_there, there))
         if len(self._rows) == self._size:
             self.flush()
 
@@ -99,7 +99,7 @@ class Trace:
         """Write the rows that wait."""
         if self._in_depth:
             self._in_depth.flush()
-        if self._rows and not self._sums.on_host:
+        if self._rows and not self._totals.on_host:
             steps, ids, losses, found = zip(*self._rows, strict=True)
             lanes = torch.stack([lane for row in found for lane in row]).view(len(found), -1)
             unsigned = lanes.cpu().numpy().view(np.uint64)

@@ -185,8 +185,8 @@ class Watch:
         outcome["metrics"] = json_metrics(self._metrics)
         outcome["predictions"] = {"sha256": digest_bytes(b""), "rows": 0}
         outcome["digest"] = outcome_digest(outcome)
-        standing = ledger.complete(folder, record)
-        _say(f"saigen: {folder} ({standing})")
+        history = ledger.complete(folder, record)
+        _say(f"saigen: {folder} ({history})")
 
 
 def watch(

@@ -8,8 +8,9 @@ import torch
 from saigen.errors import Failure
 
 
-class Sums:
-    """A view on the float64 scalars of a leaf, written for a microbatch, read for a step.
+class StepTotals:
+    """A view on the float64 scalars of a gradient buffer, written for a microbatch, read for a
+    step.
 
     On the CPU through NumPy's view of the same memory (0.1 us a number instead of 2); elsewhere
     nothing waits for the device: whether to stop is known a step later, when that is copied.
@@ -34,7 +35,7 @@ class Sums:
             self._scalars[1] = terms
         else:
             self._scalars[1].fill_(terms)  # to assign a number takes a copy besides
-        if asked_to_stop:  # a leaf begins with zeros
+        if asked_to_stop:  # a gradient buffer begins with zeros
             self._scalars[2].fill_(1)
 
     def settle(self, step: int) -> None:
