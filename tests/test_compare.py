@@ -137,7 +137,7 @@ def test_where_the_examples_are_too_few_no_number_of_seeds_is_promised():
     seeds = of_seeds([0.98, 0.99, 0.97], [0.985, 0.991, 0.98], paired=True)
     told = advice(0.005, seeds, [Spread(0.0001, 99)], 288, TERMS)
     assert told == (
-        "no number of seeds would decide: 288 evaluation examples alone leave +-0.02; "
+        "no number of seeds would decide: 288 test examples alone leave +-0.02; "
         "504 such examples might"
     )
 
@@ -279,7 +279,7 @@ def test_what_seeds_and_examples_leave_open_is_inconclusive_with_exit_code_3(cop
     done = copied.run(sys.executable, "-m", "saigen", "compare", "last~1", "last")
     assert done.returncode == 3, done.stdout + done.stderr
     assert "inconclusive: about " in done.stdout
-    assert "it holds for these 288 evaluation examples, and says nothing of others" in done.stdout
+    assert "it holds for these 288 test examples, and says nothing of others" in done.stdout
 
 
 def test_what_the_interval_does_not_cover_is_said(made, lab, copied, monkeypatch):
@@ -340,10 +340,10 @@ def test_one_group_and_itself_is_refused(made):
 
 def test_other_evaluation_data_is_refused(copied):
     def change(record):
-        record["recipe"]["layers"]["data"]["prepared"]["evaluation/ids.txt"] = "0" * 64
+        record["recipe"]["layers"]["data"]["prepared"]["test/ids.txt"] = "0" * 64
 
     edit(copied, change, lr=0.0001)
-    assert "got:      other records were evaluated" in refused(copied)
+    assert "got:      other records were tested on" in refused(copied)
 
 
 def test_too_few_seeds_are_refused_with_the_command_that_makes_the_others(copied):
@@ -398,7 +398,7 @@ def test_altered_predictions_are_refused_although_they_give_the_same_metric(copi
 def test_lost_evaluation_arrays_are_refused_by_name(copied, monkeypatch):
     monkeypatch.chdir(copied.root)
     shutil.rmtree(copied.root / "runs/.kept")
-    assert "prepared/evaluation/" in refused(copied)
+    assert "prepared/test/" in refused(copied)
 
 
 def test_a_record_that_its_predictions_do_not_give_is_refused(copied, monkeypatch):

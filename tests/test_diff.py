@@ -92,10 +92,10 @@ def test_an_interrupted_run_cannot_be_compared(made, tmp_path):
 def test_other_evaluation_data_is_the_first_line(made):
     a, b = open_run("last~1", made.root), open_run("last", made.root)
     record = json.loads(json.dumps(b.record))
-    record["recipe"]["layers"]["data"]["prepared"]["evaluation/ids.txt"] = "0" * 64
+    record["recipe"]["layers"]["data"]["prepared"]["test/ids.txt"] = "0" * 64
     found = diff(a, Run(folder=b.folder, record=record, root=b.root))
     first = diff_text(found, colour=False).splitlines()[0]
-    assert first.startswith("METRICS CANNOT BE COMPARED: other records were evaluated")
+    assert first.startswith("METRICS CANNOT BE COMPARED: other records were tested on")
 
 
 def test_snapshots_without_a_common_record_are_told_apart(made):

@@ -48,7 +48,7 @@ def test_touching_nothing_runs_nothing_again(made):
 
 
 def test_predict_on_the_evaluation_rows_equals_the_recorded_predictions_bit_for_bit(made):
-    ids = set((made.root / "prepared/evaluation/ids.txt").read_text().split())
+    ids = set((made.root / "prepared/test/ids.txt").read_text().split())
     head, *rows = (made.root / "data/digits.csv").read_text().splitlines(keepends=True)
     chosen = [row for row in rows if row.split(",")[0] in ids]
     # prediction knows no labels

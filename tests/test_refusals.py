@@ -35,7 +35,7 @@ def test_a_missing_snapshot_is_named(project):
 
 
 @pytest.mark.parametrize(
-    "name", ["train/inputs.npy", "evaluation/targets.npy", "fitted/mean.npy", "train/ids.txt"]
+    "name", ["train/inputs.npy", "test/targets.npy", "fitted/mean.npy", "train/ids.txt"]
 )
 def test_a_flipped_byte_in_prepared_is_refused_by_name(prepared_project, name):
     flip(prepared_project.root / "prepared" / name)

@@ -152,7 +152,7 @@ def test_predictions_for_questions_without_answers_equal_the_recorded_ones(prepa
     project = prepared_text
     project.saigen("train", CHOSEN, "trainer.max_steps=20")
     run = next((project.root / "runs").glob("*/record.json")).parent
-    ids = set((project.root / "prepared/evaluation/ids.txt").read_text().split())
+    ids = set((project.root / "prepared/test/ids.txt").read_text().split())
     head, *rows = (project.root / "data/sums.csv").read_text().splitlines()
     asked = [head, *(row for row in rows if row.split(",")[0] in ids)]
     (project.root / "new.csv").write_text("".join(r.rpartition(",")[0] + "\n" for r in asked))

@@ -191,7 +191,7 @@ def test_the_imports_of_a_module_are_read_from_its_text(tmp_path):
     assert set(found) == {f"src/{name}" for name in files if name not in missing}
 
 
-@pytest.mark.parametrize("name", ["train/more.npy", "evaluation/.hidden.npy", "fitted/more.npy"])
+@pytest.mark.parametrize("name", ["train/more.npy", "test/.hidden.npy", "fitted/more.npy"])
 def test_a_file_that_no_manifest_names_is_refused_or_never_read(prepared_project, name):
     folder = prepared_project.root / "prepared"
     shutil.copyfile(folder / "fitted/mean.npy", folder / name)

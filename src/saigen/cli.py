@@ -471,7 +471,7 @@ _VERBS: tuple[tuple[_Verb, str, str], ...] = (
     (_prepare, "snapshot -> prepared/", "overrides --stage --sources"),
     (_train, "a run: weights, trace, record, metrics; prepares what is missing",
      "overrides --stage --multirun,-m"),
-    (_evaluate, "measure a run on the frozen evaluation split", "run --stage"),
+    (_evaluate, "measure a run on the frozen test split", "run --stage"),
     (_predict, "a model folder and an input file -> predictions as CSV", "model input --out"),
     (_runs, "list the runs", "filters --sort --json"),
     (_show, "show one record", "run --json"),

@@ -139,7 +139,7 @@ def train(
 def evaluate(
     folder: Path, root: Path, say: Callable[[str], None]
 ) -> tuple[dict[str, Any], ledger.RecipeHistory | None]:
-    """Stage `evaluate`: the frozen evaluation split completes the record of a run.
+    """Stage `evaluate`: the frozen test split completes the record of a run.
 
     Returns the record and, when the run was entered just now, what the ledger says of it. A run
     that is complete already is measured again, and must give what its record says.
@@ -198,8 +198,8 @@ def _evaluated(
         fix="`saigen audit` names what was altered",
     )
     with readable, _failure_recorded(folder):
-        arrays, ids = prepared.arrays("evaluation"), prepared.ids("evaluation")
-        evaluation, network = _trained(model, chosen, "evaluation", arrays)
+        arrays, ids = prepared.arrays("test"), prepared.ids("test")
+        evaluation, network = _trained(model, chosen, "test", arrays)
         found, metrics = evaluation.measure(network)
         if chosen.trainer.nonfinite_metrics == "refuse":
             refuse_nonfinite(metrics, f"evaluation of {folder.name}")

@@ -30,7 +30,7 @@ class Rows(Document):
 
     train: Count
     validation: Count
-    evaluation: Count
+    test: Count
 
 
 @dataclass(frozen=True)

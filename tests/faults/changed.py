@@ -36,7 +36,7 @@ WIDE = ("model.hidden=2048", "trainer.max_steps=4")
 
 def evaluated_label(rows: list[str]) -> list[str]:
     identity, label, *pixels = rows[536].split(",")
-    assert identity == "digit-0535", "of the evaluation split"
+    assert identity == "digit-0535", "of the test split"
     return [*rows[:536], ",".join([identity, str(9 - int(label)), *pixels]), *rows[537:]]
 
 

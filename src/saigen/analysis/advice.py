@@ -17,7 +17,7 @@ def advice(
     count: int,
     terms: Comparison,
 ) -> str:
-    """How many seeds, or evaluation examples in place of `count`, would probably decide it.
+    """How many seeds, or test examples in place of `count`, would probably decide it.
 
     Probably: if difference and spread stay what they are.
     """
@@ -36,7 +36,7 @@ def advice(
     if alone >= needed:
         most = ceil(count * (alone / needed) ** 2)
         return (
-            f"no number of seeds would decide: {count} evaluation examples alone leave "
+            f"no number of seeds would decide: {count} test examples alone leave "
             f"+-{alone:.2g}; {most} such examples might"
         )
     return f"more than {_MOST} seeds in each group would be needed"

@@ -47,7 +47,7 @@ class Weighed(Document):
     terms: Comparison = Field(description="as every record had them before its first step")
     differences: list[str] = Field(description="what can make the groups differ")
     paired: bool = Field(description="whether both groups had the same seeds")
-    examples: int = Field(description="in the evaluation split")
+    examples: int = Field(description="in the test split")
     difference: float = Field(description="mean of B minus mean of A")
     half_widths: dict[str, float] = Field(
         description="of the interval around the difference, by what it covers"
@@ -132,4 +132,4 @@ def _notes(groups: Sequence[Group], terms: Comparison, causes: int, count: int) 
     if causes > 1:
         yield f"the groups differ in {causes} things; which of them it was, this cannot tell"
     if terms.interval_covers == "seeds":
-        yield f"it holds for these {count} evaluation examples, and says nothing of others"
+        yield f"it holds for these {count} test examples, and says nothing of others"

@@ -1,4 +1,4 @@
-"""The metric of a group on any part of the evaluation split, from what its runs left behind."""
+"""The metric of a group on any part of the test split, from what its runs left behind."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -20,7 +20,7 @@ from saigen.errors import Refusal
 
 Rows = np.ndarray
 Arrays = Mapping[str, np.ndarray]
-_PLACE = "evaluation/"
+_PLACE = "test/"
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class _Part(Mapping[str, np.ndarray]):
 
 
 def metric_on_rows(group: Group, name: str) -> Callable[[Rows], float]:
-    """The group's mean of a metric, as a function of the evaluation rows that count.
+    """The group's mean of a metric, as a function of the test rows that count.
 
     The project's task measures it as `evaluate` does. Raises Refusal if predictions or arrays of a
     run can no longer be had, or do not give the metric of its record.
@@ -87,7 +87,7 @@ def _measure(run: Run, name: str, task: Any, arrays: Arrays) -> Callable[[Rows],
 
 
 def _evaluated(run: Run) -> dict[str, np.ndarray]:
-    """The arrays of the evaluation split, as the run read them."""
+    """The arrays of the test split, as the run read them."""
     found: dict[str, Any] = {}
     for path, digest in run.layer("data")["prepared"].items():
         if path.startswith(_PLACE) and path.endswith(".npy"):

@@ -25,7 +25,7 @@ class Group:
         return next(iter(self.runs.values()))[0]
 
     def metric(self, name: str) -> dict[Seeds, float]:
-        """A metric of the evaluation split for each seed, the mean over the makings of one."""
+        """A metric of the test split for each seed, the mean over the makings of one."""
         return {
             seeds: fmean(run.outcome["metrics"][name] for run in runs)
             for seeds, runs in self.runs.items()

@@ -46,7 +46,7 @@ def _of_mean(values: Sequence[float]) -> tuple[Spread]:
 
 
 def of_examples(difference: Callable[[np.ndarray], float], count: int) -> Spread:
-    """What the choice of the evaluation examples moves in a difference.
+    """What the choice of the test examples moves in a difference.
 
     `difference` gives it for some rows of `count`. A jackknife that deletes one of up to 100
     blocks of neighbouring rows at a time (Shao and Tu 1995, 2.3), so that examples of one origin

@@ -60,19 +60,19 @@ def evaluation_mismatch(a: Run, b: Run) -> str | None:
         return None
     left, right = (run.layer("data")["prepared"] for run in (a, b))
     other = [name for name in sorted(left.keys() | right.keys())
-             if name.startswith("evaluation/") and left.get(name) != right.get(name)]  # fmt: skip
-    ids = "evaluation/ids.txt"
+             if name.startswith("test/") and left.get(name) != right.get(name)]  # fmt: skip
+    ids = "test/ids.txt"
     if ids in other:
-        rows = [run.layer("data")["rows"]["evaluation"] for run in (a, b)]
-        return f"other records were evaluated ({rows[0]} in A, {rows[1]} in B)"
-    if targets := [name for name in other if name.startswith("evaluation/target")]:
-        return f"the evaluation targets differ; {_array(a, b, targets[0])}"
+        rows = [run.layer("data")["rows"]["test"] for run in (a, b)]
+        return f"other records were tested on ({rows[0]} in A, {rows[1]} in B)"
+    if targets := [name for name in other if name.startswith("test/target")]:
+        return f"the test targets differ; {_array(a, b, targets[0])}"
     if not other or a.layer("data")["snapshot"]["sha256"] == b.layer("data")["snapshot"]["sha256"]:
         return None
     old, new = _table(a), _table(b)
     content = a.content(left.get(ids), f"prepared/{ids}")
     if old is None or new is None or content is None:
-        return "the evaluation arrays differ, and the records behind them were not kept"
+        return "the test arrays differ, and the records behind them were not kept"
     cells = _changed(old, new).values()
     lines = content.decode(errors="replace").split("\n")
     told = [i for i in lines if any(i in rows for rows in cells)]

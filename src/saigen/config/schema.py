@@ -76,13 +76,13 @@ class Fractions(Section):
 
     train: Fraction = Field(description="share of records to train on")
     validation: Fraction = Field(description="share of records that pick the weights")
-    evaluation: Fraction = Field(description="share of records for the final, frozen evaluation")
+    test: Fraction = Field(description="share of records that are measured once, at the end")
 
     @model_validator(mode="after")
     def _sum_to_one(self) -> Self:
-        total = self.train + self.validation + self.evaluation
+        total = self.train + self.validation + self.test
         if abs(total - 1) > 1e-9:
-            raise ValueError(f"train, validation and evaluation must sum to 1, not to {total:g}")
+            raise ValueError(f"train, validation and test must sum to 1, not to {total:g}")
         return self
 
 
@@ -205,13 +205,13 @@ class Tracking(Section):
 class Comparison(Section):
     """What `saigen compare` holds two groups of runs to: chosen before they are made."""
 
-    metric: str = Field(description="of the evaluation split")
+    metric: str = Field(description="of the test split")
     mode: Literal["max", "min"] = Field(description="which way the metric improves")
     margin: Positive = Field(description="smallest difference that matters, in the metric's unit")
     seeds: Annotated[int, Field(ge=2)] = Field(description="fewest seeds in a group of runs")
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(description="of the interval")
     interval_covers: Literal["seeds", "seeds_and_examples"] = Field(
-        description="seeds: on these evaluation examples; or on others like them as well"
+        description="seeds: on these test examples; or on others like them as well"
     )
 
 

@@ -22,7 +22,7 @@ from saigen.files import MANIFEST, refuse_unless_replaceable, replacing, write_j
 from saigen.printing import one_line
 from saigen.project_code import place_of
 
-SPLITS = ("train", "validation", "evaluation")
+SPLITS = ("train", "validation", "test")
 SCHEMA = 2
 
 Arrays = dict[str, np.ndarray]
@@ -73,7 +73,7 @@ def split_of(record_id: str, salt: str, fractions: Fractions) -> str:
     place = int.from_bytes(head, "big") / 2**64
     if place < fractions.train:
         return "train"
-    return "validation" if place < fractions.train + fractions.validation else "evaluation"
+    return "validation" if place < fractions.train + fractions.validation else "test"
 
 
 def check_snapshot(data: Data, root: Path, digest: Callable[[Path], str]) -> dict[str, Any]:

@@ -227,7 +227,7 @@ class Outcome(Document):
 
     digest: Sha256 | None = Field(description="over the four parts; null until all are there")
     weights: Weights | None = Field(description="sha256 of each tensor file, initial, final")
-    metrics: dict[Name, Metric] | None = Field(description="on the frozen evaluation split")
+    metrics: dict[Name, Metric] | None = Field(description="on the frozen test split")
     predictions: Predictions | None = Field(description="sha256 and rows of predictions.csv")
     trace: TraceEntry | None = Field(description="sha256 and steps of the trace")
 

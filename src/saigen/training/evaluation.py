@@ -15,7 +15,7 @@ from saigen.streams import Streams
 from saigen.training.build import build_dataset
 from saigen.training.leaks import GlobalsWatch
 
-PURPOSES = ("validation", "evaluation", "prediction")  # places in the stream `evaluation`
+PURPOSES = ("validation", "test", "prediction")  # places in the stream `evaluation`
 
 
 class Evaluation:

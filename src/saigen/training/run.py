@@ -82,7 +82,7 @@ class Run:
         arrays = prepared.arrays("train")
         self._dataset = build_dataset(config, self.streams, "train_dataset", arrays)
         self._validation = self._evaluation("validation", prepared)
-        self._evaluation("evaluation", prepared)  # refused now if ever, and not after the last step
+        self._evaluation("test", prepared)  # refused now if ever, and not after the last step
         trainer = config.trainer
         self.steps_per_epoch = _steps_per_epoch(len(self._dataset), config)
         self.total_steps = trainer.max_epochs * self.steps_per_epoch
