@@ -16,7 +16,10 @@ from jsonschema import Draft202012Validator
 
 import saigen
 from saigen.analysis.diff import diff
-from saigen.analysis.run import open_run
+from saigen.analysis.rerun import verify_watched
+from saigen.analysis.run import Run, open_run
+from saigen.analysis.watched import verification
+from saigen.analysis.watched_differences import refuse_mixed
 from saigen.cli import main
 from saigen.errors import Failure, Refusal
 from saigen.runs.folders import all_runs
@@ -175,6 +178,10 @@ def test_what_is_drawn_from_a_generator_that_nobody_seeded_is_named(folder):
     assert found.trace.place == "gradients"
     assert found.verdict.suspects[0] == "randomness generator of numpy"
     assert "drawn from in the loop" in found.verdict.sentence
+    repeat, *others = verification(open_run("last", folder), found, "now").claims
+    assert repeat.result == "broken"
+    assert "generator of numpy" in repeat.why
+    assert {claim.result for claim in others} == {"not made"}
 
 
 def test_what_nothing_explains_is_no_violation_for_nothing_was_promised(folder):
@@ -392,6 +399,47 @@ def test_diff_names_step_and_cause_of_a_framework_s_loop(folder, frameworks, nam
     assert found.differences[0].details[0].startswith("line 12: ")
 
 
+def of_a_template(folder):
+    """A run that `saigen train` made, as far as it is looked at before it is refused."""
+    recipe = {"layers": {"config": {"values": {}}}}
+    record = {"run": "house-1", "recipe": recipe, "metadata": {"overrides": ["model=cnn"]}}
+    return Run(folder=folder, record=record, root=folder)
+
+
+def test_a_run_of_the_template_is_verified_by_its_overrides_and_not_compared(folder):
+    with pytest.raises(Refusal) as found:
+        verify_watched(of_a_template(folder), folder, print, only=(), trusted=False)
+    refused(found, what="of a loop that was watched", fix="saigen verify model=cnn")
+    watched = open_run(str(steps(*tiny())), folder)
+    with pytest.raises(Refusal) as found:
+        refuse_mixed(watched, of_a_template(folder))
+    refused(found, what="no recipe in common", got=f"{watched.name} was watched")
+    with pytest.raises(Refusal) as found:
+        verify_watched(watched, folder, print, only=["killed"], trusted=False)
+    refused(found, got="killed", expected="repeat, kill, processes, workers")
+
+
+def test_the_script_of_a_run_from_elsewhere_is_not_started_unasked(script, folder, capsys):
+    run = script()
+    shutil.copytree(run.folder, folder / "theirs")
+    (folder / "runs/ledger.jsonl").unlink()
+    for verb in ("rerun", "verify"):
+        assert main([verb, "theirs"]) == 2
+        told = capsys.readouterr().err
+        assert "the record brings code of somebody else" in told
+        assert "--trust" in told
+
+
+def test_data_outside_the_folder_and_whole_folders_of_it_are_recorded(folder, tmp_path):
+    (folder / "many").mkdir()
+    (folder / "many/a.txt").write_text("a")
+    (tmp_path / "far.txt").write_text("b")
+    run = open_run(str(steps(*tiny(), data=["many", "../far.txt"])), folder)
+    outside = str(tmp_path / "far.txt")
+    assert run.layer("data")["files"].keys() == {"many/a.txt", outside[1:]}
+    assert run.record["metadata"]["outside"] == {outside[1:]: outside}
+
+
 @pytest.mark.slow
 def test_a_watched_run_is_made_again_and_verify_says_which_claims_hold(folder):
     assert started(folder, "plain.py", "--lr", "0.07").returncode == 0
@@ -409,6 +457,11 @@ def test_a_watched_run_is_made_again_and_verify_says_which_claims_hold(folder):
     assert "1 claims held, 3 not made by this recipe" in done.stdout
     shown = started(folder, "-m", "saigen", "show", "last").stdout
     assert "1 held, in whole trainings" in shown
+    shutil.copytree(next((folder / "runs").glob("*-2")), folder / "theirs")
+    shutil.move(folder / "runs", folder / "before")
+    shutil.copytree(folder / "before/.kept", folder / ".kept")
+    done = started(folder, "-m", "saigen", "rerun", "theirs", "--trust")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

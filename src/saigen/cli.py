@@ -407,7 +407,8 @@ def _verify(chosen: _Chosen) -> int:
         from saigen.analysis.rerun import verify_watched
         from saigen.analysis.run import open_run
 
-        found = verify_watched(open_run(chosen.overrides[0], ROOT, _tell), ROOT, _tell)
+        watched = open_run(chosen.overrides[0], ROOT, _tell)
+        found = verify_watched(watched, ROOT, _tell, only=chosen.only, trusted=chosen.trust)
     else:
         from saigen.analysis.verify import verify
 
@@ -477,7 +478,8 @@ _VERBS: tuple[tuple[_Verb, str, str], ...] = (
     (_show, "show one record", "run --json"),
     (_diff, "where two runs part, and why", "a b --deep --confirm --trust --html --json"),
     (_compare, "two groups of runs over their seeds: better, worse, equivalent?", "a b --json"),
-    (_verify, "try to break the claims, and keep score", "overrides --full --only --json"),
+    (_verify, "try to break the claims (or those of a watched RUN), and keep score",
+     "overrides --full --only --trust --json"),
     (_rerun, "make a run again from its record, and compare", "run --here --trust --json"),
     (_restore, "put a run's model back, without training", "run --to"),
     (_audit, "check ledger, records and files, byte for byte", "--repair --json"),

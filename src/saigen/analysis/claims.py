@@ -2,7 +2,7 @@
 
 import html
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -73,6 +73,20 @@ class Verification(Document):
         counts = Counter(claim.result for claim in self.claims)
         told = (f"{counts[r]} {word}" for r, word in words.items() if counts[r] or r == "held")
         return ", ".join(told)
+
+
+def refuse_unknown(known: Iterable[str], only: Sequence[str]) -> None:
+    """Raise Refusal if a claim that was asked for is none of those that are known."""
+    known = list(known)
+    for name in only:
+        if name not in known:
+            raise Refusal(
+                "there is no such claim",
+                where="saigen verify --only",
+                expected=", ".join(known),
+                got=name,
+                fix="write one of these",
+            )
 
 
 def scorecard(found: Verification) -> str:

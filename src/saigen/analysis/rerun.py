@@ -3,14 +3,14 @@
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from saigen import git_dvc
 from saigen.analysis import remotes, trust, watched
-from saigen.analysis.claims import Verification
+from saigen.analysis.claims import Verification, refuse_unknown
 from saigen.analysis.diff import Diff, diff
 from saigen.analysis.installing import interpreter
 from saigen.analysis.run import Run
@@ -64,8 +64,13 @@ def rerun(
             return diff(run, made), _enter(folder, root)
 
 
-def verify_watched(run: Run, root: Path, say: Say) -> Verification:
-    """Which claims a watched run makes, and whether they hold. Raises Refusal on another run."""
+def verify_watched(
+    run: Run, root: Path, say: Say, *, only: Sequence[str], trusted: bool
+) -> Verification:
+    """Which claims a watched run makes (or those of `only`), and whether they hold. Raises Refusal
+    on another run.
+    """
+    refuse_unknown(watched.CLAIMS, only)
     if not is_watched(run.record):
         raise Refusal(
             "`saigen verify RUN` is for runs of a loop that was watched",
@@ -76,9 +81,11 @@ def verify_watched(run: Run, root: Path, say: Say) -> Verification:
             + " ".join(["saigen verify", *run.record["metadata"]["overrides"]]),
         )
     started = now()
-    agreed = partial(trust.agree, run, "saigen verify", trusted=False)
+    agreed = partial(trust.agree, run, f"saigen verify {run.name}", trusted=trusted)
     with watched.made_again(run, root, say, agreed) as made:
-        return watched.verification(run, diff(run, made), started)
+        found = watched.verification(run, diff(run, made), started)
+    claims = [claim for claim in found.claims if not only or claim.name in only]
+    return found.model_copy(update={"claims": claims})
 
 
 def restore(run: Run, root: Path, target: Path, say: Say) -> None:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from saigen.analysis.attempts import Attempt, Attempts
-from saigen.analysis.claims import Claim, Result, Verification
+from saigen.analysis.claims import Claim, Result, Verification, refuse_unknown
 from saigen.analysis.diff import Diff, diff
 from saigen.analysis.locate import locate
 from saigen.analysis.perturbations import Perturbation, perturbations
@@ -191,13 +191,5 @@ def _placed(
 
 def _chosen(all_: Sequence[Perturbation], only: Sequence[str]) -> list[Perturbation]:
     known = {perturbation.name: perturbation for perturbation in all_}
-    for name in only:
-        if name not in known:
-            raise Refusal(
-                "there is no such claim",
-                where="saigen verify --only",
-                expected=", ".join(known),
-                got=name,
-                fix="write one of these",
-            )
+    refuse_unknown(known, only)
     return [known[name] for name in only or known]

@@ -31,6 +31,7 @@ _NOT_OURS = {
     "processes": "another number of processes: the same bits",
     "workers": "another number of loader workers: the same bits",
 }
+CLAIMS = ("repeat", *_NOT_OURS)
 _WHY = "a loop that is only watched keeps its own checkpoints, order and sums; port it to \
 src/project/train.py (docs/loop.md) to have this claim"
 
@@ -148,7 +149,7 @@ def verification(run: Run, found: Diff, started_at: str) -> Verification:
     repeat = Claim(
         name="repeat", says="made again from the recorded code and data: the same bits",
         result="held" if found.same_outcome else "broken",
-        why="" if found.same_outcome else found.trace.words, evidence=seed,
+        why="" if found.same_outcome else found.verdict.sentence, evidence=seed,
     )  # fmt: skip
     rest = [Claim(name=n, says=says, result="not made", why=_WHY) for n, says in _NOT_OURS.items()]
     return Verification(
