@@ -366,6 +366,15 @@ def started(place, *command, frameworks=None):
     )  # fmt: skip
 
 
+IN_TURN = """
+import runpy, sys
+name, *turns = sys.argv[1:]
+for words in turns:
+    sys.argv = [name, *words.split()]
+    runpy.run_path(name, run_name="__main__")
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "causes"),
@@ -377,23 +386,23 @@ def started(place, *command, frameworks=None):
     ],
 )  # fmt: skip
 def test_diff_names_step_and_cause_of_a_framework_s_loop(folder, frameworks, name, causes):
-    def run(lr=0.05, order=1, dropout=2):
-        done = started(folder, name, lr, order, dropout, frameworks=frameworks)
+    def runs(*planted):
+        """Runs of the script, one after another in one process."""
+        done = started(folder, "-c", IN_TURN, name, *planted, frameworks=frameworks)
         assert done.returncode == 0, done.stderr
-        return open_run("last", folder)
+        return [open_run(str(path), folder) for path in all_runs()[-len(planted) :]]
 
-    one = run()
+    one, again, *others = runs("0.05 1 2", "0.05 1 2", "0.06 1 2", "0.05 7 2", "0.05 1 8")
     assert one.outcome["trace"]["steps"] == 10
     assert np.isfinite(read_trace(one.folder)["loss"]).all()
-    assert run().outcome == one.outcome
-    others = run(lr=0.06), run(order=7), run(dropout=8)
+    assert again.outcome == one.outcome
     for other, cause, place in zip(others, causes, ("weights", "forward", "forward"), strict=True):
         found = diff(one, other)
         assert (found.trace.step, found.trace.place) == (0, place)
         assert found.verdict.suspects[0] == cause
         assert "though" not in found.verdict.sentence
     write_rows(folder, changed=[11])
-    found = diff(one, run())
+    found = diff(one, *runs("0.05 1 2"))
     assert found.trace.place == "forward"
     assert found.verdict.suspects[0] == "data train.csv"
     assert found.differences[0].details[0].startswith("line 12: ")
