@@ -112,6 +112,45 @@ def test_only_an_edit_of_what_the_preparation_imports_prepares_anew(made):
             path.write_text(content)
 
 
+def appended(project, name, text) -> None:
+    with (project.root / "src" / name).open("a") as file:
+        file.write(text)
+
+
+@pytest.mark.slow
+def test_an_edit_retrains_only_if_a_run_imports_what_was_edited(made):
+    def repro(target: str) -> set[str]:
+        done = made.run("dvc", "repro", target)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return stages_run(done.stdout)
+
+    src = made.root / "src"
+    shutil.copytree(src, made.root.parent / "src")
+    repro("evaluate")  # of conf/ as another test put it back
+    try:
+        for name in ("analysis/doctor.py", "analysis/diff.py", "analysis/compare_text.py",
+                     "runs/audit.py", "cli.py"):  # fmt: skip
+            appended(made, f"saigen/{name}", "# a typo mended\n")
+        assert repro("evaluate") == {"sources"}
+        assert "up to date" in made.run("dvc", "status").stdout
+
+        for name in ("saigen/training/run.py", "project/models/cnn.py"):
+            appended(made, name, "# edited\n")
+            assert repro("sources") == {"sources"}
+            told = made.run("dvc", "status", "train", "evaluate").stdout
+            assert told.count("run_sources.json") == 2, told
+            made.run("dvc", "commit", "--force", "train", "evaluate")
+
+        (src / "project/half.py").write_text("HALF = 0.5\n")
+        appended(made, "project/prepare.py", "from .half import HALF\n")
+        assert repro("prepare") == {"sources", "prepare"}
+        appended(made, "project/half.py", "HALF = 0.25\n")
+        assert repro("prepare") == {"sources", "prepare"}
+    finally:
+        shutil.rmtree(src)
+        shutil.copytree(made.root.parent / "src", src)
+
+
 def test_two_copies_in_different_circumstances_give_the_same_bits(tmp_path, project_at):
     places = (tmp_path / "a", tmp_path / "quite" / "another" / "and" / "longer" / "place")
     metadata = (

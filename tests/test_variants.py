@@ -9,7 +9,7 @@ import pytest
 from conftest import copy_project, warm
 from lab import Lab
 
-from saigen.source_imports import imported_sources
+from saigen.source_code import imported_sources
 
 SHORT = ("debug=two_steps",)
 

@@ -21,7 +21,6 @@ ROOMS = (
     ("training",),
     ("data",),
     ("environment",),
-    ("source_imports",),
     ("source_code",),
     ("recipe",),
     ("streams",),

@@ -456,7 +456,7 @@ _ARGUMENTS: dict[str, str | dict[str, Any]] = {
     "--only": {"metavar": "CLAIM", "action": "append", "default": [], "help": "only this one"},
     "--json": "one JSON document",
     "--stage": "as a stage of dvc.yaml: of params.yaml, or of the run of model/",
-    "--sources": "only write prepare_sources.json: what the preparation imports",
+    "--sources": "only write which source the preparation and a run import",
     "--write": "into params.yaml, whatever it held",
     "--multirun,-m": "a run for each combination",
     "--deep": "replay the step where they part",

@@ -12,6 +12,7 @@ from saigen.files import MANIFEST, write_whole
 # Below the project's folder; besides these whatever begins with a dot.
 _OWNED = ("Dockerfile", "Makefile", "README.md", "SECURITY.md", "bench", "conf", "data", "data.dvc",
           "docker", "docs", "dvc.lock", "dvc.yaml", "params.yaml", "prepare_sources.json",
+          "run_sources.json",
           "prepared", "pyproject.toml", "results", "runs", "src", "tests", "tools")  # fmt: skip
 
 

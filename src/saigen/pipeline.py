@@ -19,6 +19,7 @@ from saigen.data import preparation
 from saigen.data.predictions import predictions_csv
 from saigen.data.prepared import (
     FOLDER,
+    RUN_SOURCES,
     SOURCES,
     Prepared,
     make,
@@ -75,8 +76,11 @@ if TYPE_CHECKING:
 
 
 def list_sources(composition: Composition, root: Path) -> None:
-    """Stage `sources`: which source the preparation imports, for `prepare` to depend on."""
+    """Stage `sources`: which source the preparation imports, for `prepare` to depend on, and which
+    is in the code layer, for `train` and `evaluate`.
+    """
     write_json(root / SOURCES, sources_of(composition.config.prepare, root))
+    write_json(root / RUN_SOURCES, code.run_sources(composition.values, root))
 
 
 def prepare(composition: Composition, root: Path, say: Callable[[str], None]) -> None:
@@ -95,7 +99,7 @@ def train(
     """
     from saigen.training import loop
 
-    chosen = composition.config
+    chosen, before = composition.config, set(sys.modules)
     drift = lock.hold_to_lock(root, chosen.reproducibility.environment_drift)
     switches = _set_switches(chosen)
     prepared = variant(chosen, root, say)
@@ -132,6 +136,7 @@ def train(
         record["outcome"] |= {"weights": weights, "trace": trained.trace}
         imported = metadata.imported(root, prepared.sources)
         record["metadata"] |= {"training": trained.metadata, "imported": imported}
+        metadata.note_beyond(record, root, before)
         write_record(folder, record)
     return folder
 
@@ -184,7 +189,7 @@ def _edited(record: Mapping[str, Any], root: Path) -> list[str]:
 def _evaluated(
     folder: Path, root: Path, record: dict[str, Any], say: Callable[[str], None]
 ) -> tuple[dict[str, Any], ledger.RecipeHistory | None]:
-    model = open_model(folder / "model")
+    model, before = open_model(folder / "model"), set(sys.modules)
     refuse_other_model(model, record)
     chosen = typed(model.config, (), str(folder)).config
     lock.hold_to_lock(root, chosen.reproducibility.environment_drift)
@@ -227,6 +232,7 @@ def _evaluated(
     record["outcome"].update(outcome)
     record["outcome"]["digest"] = outcome_digest(record["outcome"])
     record["metadata"]["finished_at"] = metadata.now()
+    metadata.note_beyond(record, root, before)
     return record, ledger.complete(folder, record)
 
 
@@ -326,7 +332,7 @@ def capture_recipe(
     layers = (
         of_data(prepared.manifest),
         of_config(composition.values),
-        code.capture(root),
+        code.capture(composition.values, root),
         environment.capture(
             root,
             switches,
@@ -364,11 +370,15 @@ def _begin(
             say(f"this run failed before ({failure['what']}); the same recipe may fail there again")
         record["metadata"]["continued"].append(surroundings)
     else:
-        inputs, files = recipe["layers"]["data"], recipe["layers"]["code"]["files"]
+        inputs, files = recipe["layers"]["data"], code.all_sources(root)
+        others = {n: d for n, d in files.items() if n not in recipe["layers"]["code"]["files"]}
+        files |= recipe["layers"]["code"]["files"]  # as they were hashed before
         state = uncommitted.keep(root, folder, surroundings["git"], files)
         if line := uncommitted.left_out_line(state):
             print(line, file=sys.stderr)
-        record = new_record(folder.name, recipe, surroundings | {"git": state})
+        record = new_record(
+            folder.name, recipe, surroundings | {"git": state, "other_source": others}
+        )
         snapshot = {composition.config.data.snapshot: inputs["snapshot"]["sha256"]}
         store.keep(folder.parent, root, files | snapshot)
         store.keep(folder.parent, prepared.folder, inputs["prepared"])

@@ -166,7 +166,7 @@ CHANGED = (
             patches=(("src/saigen/training/schedule.py", "(step + 1) / warmup_steps",
                       "(step + 2) / warmup_steps"),), place="weights"),
     Changed("an edited instrument: order", "code", "data/order.py",
-            patches=(("src/saigen/data/order.py", "_ROUNDS = 8", "_ROUNDS = 10"),),
+            patches=(("src/saigen/data/order.py", "_BITS = 8, 6", "_BITS = 10, 6"),),
             place="samples"),
     # randomness
     Changed("another seed for the order", "randomness", "seeds.order",

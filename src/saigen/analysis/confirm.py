@@ -109,7 +109,7 @@ def _apply(
         lay_snapshot(a, project)
     elif change.layer == "code":
         path = name.partition(":")[0]
-        digest = a.layer("code")["files"].get(path)
+        digest = a.source.get(path)
         content = a.content(digest, path)
         if digest is None:
             (project / path).unlink(missing_ok=True)

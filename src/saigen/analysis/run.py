@@ -49,11 +49,25 @@ class Run:
         layer: dict[str, Any] = self.record["recipe"]["layers"][name]
         return layer
 
+    @property
+    def source(self) -> dict[str, str]:
+        """All that stood below src/: the code layer and the rest."""
+        others: dict[str, str] = self.record["metadata"].get("other_source", {})
+        return {**others, **self.layer("code")["files"]}
+
+    @property
+    def felt_source(self) -> dict[str, str]:
+        """The code layer, and what of the rest a run imported by a name made while it ran."""
+        beyond = self.imported("beyond")
+        return {
+            n: d for n, d in self.source.items() if n in beyond or n in self.layer("code")["files"]
+        }
+
     def content_of(self, name: str) -> dict[str, Any]:
         """What entered the digest of a layer."""
         return {key: value for key, value in self.layer(name).items() if key != "digest"}
 
-    def imported(self, kind: Literal["files", "packages"]) -> set[str]:
+    def imported(self, kind: Literal["files", "packages", "beyond"]) -> set[str]:
         """What the run's process imported; empty if that was not recorded."""
         return set((self.record["metadata"].get("imported") or {}).get(kind, ()))
 

@@ -114,7 +114,7 @@ def workplace_of(run: Run, target: Path) -> Workplace:
     """
     place = Workplace(run.root.resolve(), target)
     shutil.rmtree(target / "src", ignore_errors=True)
-    for name, digest in run.layer("code")["files"].items():
+    for name, digest in run.source.items():
         _lay(run, digest, target, name)
     lay_snapshot(run, target)
     return place

@@ -23,7 +23,7 @@ _ROLES = ("data", "prepare", "task", "model", "optimizer", "scheduler")
 
 def code(a: Run, b: Run) -> Iterator[Difference]:
     """Every function (or module body) whose source differs, with its part of the patch."""
-    left, right = a.layer("code")["files"], b.layer("code")["files"]
+    left, right = a.felt_source, b.felt_source
     felt = a.imported("files") | b.imported("files")
     for path in sorted(left.keys() | right.keys()):
         old, new = left.get(path), right.get(path)

@@ -55,7 +55,7 @@ def is_ours(run: Run) -> bool:
 
 
 def _is_checkout(run: Run) -> bool:
-    if run.layer("code")["files"] != code.capture(run.root).content["files"]:
+    if run.source != code.all_sources(run.root):
         return False
     told = run.record["metadata"]["git"]
     files = {**told["changed"], **told["untracked"]}
@@ -73,8 +73,8 @@ def _has(run: Run, name: str, digest: str) -> bool:
 
 
 def _differing(run: Run) -> str:
-    here = code.capture(run.root).content["files"]
-    other = [name for name, d in run.layer("code")["files"].items() if here.get(name) != d]
+    here = code.all_sources(run.root)
+    other = [name for name, d in run.source.items() if here.get(name) != d]
     state = run.record["metadata"]["git"]
     other += ["uncommitted changes"] if state["changed"] or state["untracked"] else []
     shown = ", ".join(map(one_line, other[:3])) + (", ..." if len(other) > 3 else "")

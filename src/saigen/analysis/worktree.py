@@ -31,7 +31,7 @@ def commit_of(run: Run) -> str:
     """The commit of a run. Raises Refusal if it has none, or if what was not committed is lost."""
     state: dict[str, Any] = run.record["metadata"].get("git") or {}
     patch = digest_file(run.patch) if run.patch else None
-    left_out, code = lacking(run), run.layer("code")["files"]
+    left_out, code = lacking(run), run.source
     lost = [
         f"{name} (not kept: {left_out[name]})" if name in left_out else name
         for name in sorted({*state.get("untracked", {}), *left_out} & code.keys())
@@ -65,7 +65,7 @@ def compute_layout(run: Run, project: Path) -> None:
     """
     if run.patch and (told := git_dvc.apply(project, run.patch)):
         raise _not_the_source(run, "code.patch", told)
-    state, code = run.record["metadata"]["git"], run.layer("code")["files"]
+    state, code = run.record["metadata"]["git"], run.source
     for name, digest in {**state.get("untracked", {}), **code}.items():
         if _digest(project / name) == digest:
             continue

@@ -16,7 +16,7 @@ from typing import Any
 
 from saigen.config.allowlist import allowed_modules, resolve
 from saigen.config.argument_names import refuse_two_units, unread
-from saigen.config.keys import walk
+from saigen.config.keys import leaves, walk
 from saigen.config.parameter_types import accepts, unbounded, words
 from saigen.config.schema import Call
 from saigen.config.signatures import Parameter, Signature, signatures
@@ -41,6 +41,11 @@ SUPPLIED: dict[str, dict[str, str]] = {
 OURS = {"optimizer": ("parameter_groups",)}
 
 Where = Callable[[str], str]
+
+
+def targets(values: Any) -> list[str]:
+    """What the nodes of a config call, nested ones too."""
+    return [str(value) for key, value in leaves(values) if key.rpartition(".")[2] == TARGET]
 
 
 def instantiate(call: Call, **runtime: Any) -> Any:

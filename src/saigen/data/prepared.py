@@ -16,8 +16,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from saigen.arrays import at_work, load_npy
-from saigen.config.callables import TARGET, instantiate
-from saigen.config.keys import leaves
+from saigen.config.callables import instantiate, targets
 from saigen.config.schema import Config, Prepare
 from saigen.data import preparation
 from saigen.digest import digest_file, digest_tree, digest_value
@@ -40,11 +39,12 @@ from saigen.errors import Refusal
 from saigen.files import MANIFEST, locked, refuse_other_files
 from saigen.project_code import project_errors
 from saigen.recipe import Rows, Snapshot
-from saigen.source_imports import imported_sources
+from saigen.source_code import imported_sources
 
 FOLDER = Path("prepared")
 STORE = Path(".saigen/prepared")
 SOURCES = Path("prepare_sources.json")  # what the stage `prepare` depends on
+RUN_SOURCES = Path("run_sources.json")  # what the stages `train` and `evaluate` depend on
 
 Say = Callable[[str], None]
 Kept = Callable[[str], bytes | None]  # the content with a digest
@@ -108,9 +108,7 @@ class Prepared:
 
 def sources_of(config: Prepare, root: Path) -> dict[str, str]:
     """The source that a preparation imports, as its text says, by path: digests."""
-    values = leaves(config.model_dump(mode="json"))
-    targets = [str(value) for key, value in values if key.rpartition(".")[2] == TARGET]
-    modules = [target.rpartition(".")[0] for target in targets]
+    modules = [target.rpartition(".")[0] for target in targets(config.model_dump(mode="json"))]
     return imported_sources(root, [*modules, preparation.__name__])
 
 

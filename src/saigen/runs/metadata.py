@@ -3,7 +3,7 @@
 import datetime
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from saigen.config.keys import value_at
 from saigen.config.schema import METADATA
 from saigen.environment import machine as environment
 from saigen.runs import uncommitted
-from saigen.source_code import SOURCE
+from saigen.source_code import INSTRUMENT, SOURCE
 
 _DVC = ("DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV")
 
@@ -48,13 +48,28 @@ def imported(root: Path, sources: Iterable[str]) -> dict[str, list[str]]:
 
     `diff` tells by it which differences of the code or of packages a run could have felt.
     """
-    source = root.resolve()
-    files = set(sources)
-    packages: set[str] = set()
-    for name, module in list(sys.modules.items()):
+    modules = dict(sys.modules)
+    files = {*sources, *_files(root, modules)}
+    own = {Path(name).parts[1].removesuffix(".py") for name in files}
+    packages = {name.partition(".")[0] for name in modules} - sys.stdlib_module_names - own
+    packages -= {"__main__", "__mp_main__"}
+    return {"files": sorted(files), "packages": sorted(packages), "beyond": []}
+
+
+def note_beyond(record: dict[str, Any], root: Path, before: Collection[str]) -> None:
+    """Note what was imported of the instrument since `before`, a set of modules, and is not in the
+    code layer, because its name was made while the program ran. `diff` compares it all the same.
+    """
+    layer, found = record["recipe"]["layers"]["code"]["files"], record["metadata"]["imported"]
+    later = {module: sys.modules[module] for module in sys.modules.keys() - before}
+    files = [name for name in _files(root, later) if name.startswith(INSTRUMENT)]
+    found["beyond"] = sorted({*found["beyond"], *(n for n in files if n not in layer)})
+
+
+def _files(root: Path, modules: Mapping[str, Any]) -> Iterator[str]:
+    """The files below src/ of the modules that have one."""
+    place = root.resolve()
+    for module in modules.values():
         file = getattr(module, "__file__", None)
-        if file and Path(file).is_relative_to(source / SOURCE):
-            files.add(str(Path(file).relative_to(source)))
-        elif name.partition(".")[0] not in sys.stdlib_module_names:
-            packages.add(name.partition(".")[0])
-    return {"files": sorted(files), "packages": sorted(packages - {"__main__", "__mp_main__"})}
+        if file and Path(file).is_relative_to(place / SOURCE):
+            yield str(Path(file).relative_to(place))

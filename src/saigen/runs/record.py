@@ -262,6 +262,9 @@ class Imported(Document):
 
     files: list[Name]
     packages: list[Name]
+    beyond: list[Name] = Field(
+        default=[], description="of the files those of the instrument outside the code layer"
+    )
 
 
 class Machine(Open):
@@ -288,6 +291,9 @@ class Metadata(Open):
     continued: list[Tree]
     training: Training | None = None
     imported: Imported | None = None
+    other_source: dict[RelativePath, Sha256] = Field(
+        default={}, description="what of src/ is not in the code layer"
+    )
     failure: Ending | None = Field(default=None, description="of a run that ended badly")
 
 

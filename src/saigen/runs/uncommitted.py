@@ -26,6 +26,7 @@ _OWN = (
     "dvc.lock",
     "params.yaml",
     "prepare_sources.json",
+    "run_sources.json",
     "results/",
 )  # what the pipeline itself writes
 _PRIVATE = "conf/local/"  # this machine's own

@@ -19,7 +19,7 @@ from saigen.environment import machine, torch_flags
 from saigen.errors import Refusal, refuse_secrets
 from saigen.project_code import is_project
 from saigen.recipe import Layer
-from saigen.source_imports import sources_below
+from saigen.source_code import sources_below
 
 _FILES = 10_000  # of declared data, at most
 _OWN = ("params", "initial_lr")  # of a parameter group: no settings
