@@ -1,6 +1,6 @@
 """Saigen: training that can be made again, and that names what differs when it is not the same.
 
-Read dvc.yaml first, then stages.py, then src/project/train.py.
+Read dvc.yaml first, then pipeline.py, then src/project/train.py.
 """
 
 from typing import TYPE_CHECKING, Any
