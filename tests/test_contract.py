@@ -277,7 +277,7 @@ def settled(loss, count):
 def test_a_step_in_which_no_term_counts_has_a_loss_and_a_gradient_of_zero():
     sums = settled(0.0, 0)
     assert (sums.loss, sums.terms) == (0.0, 1.0)
-    assert sums.said() == ["no term of the loss counted in 1 steps, first in 7"]
+    assert sums.warnings() == ["no term of the loss counted in 1 steps, first in 7"]
     assert settled(3.0, 0.5).loss == 6.0
 
 

@@ -39,7 +39,7 @@ def test_the_verdict_names_the_key_its_values_and_the_first_step_that_differs(fo
         "at step 0, in the weights after the update (the gradients are equal)"
     )
     assert found.verdict.next == f"saigen diff --confirm {found.a.run} {found.b.run}"
-    assert (found.trace.place, found.trace.step) == ("weights", 0)
+    assert (found.trace.phase, found.trace.step) == ("weights", 0)
 
 
 def test_a_circumstance_is_shown_as_what_cannot_change_anything(found):
@@ -146,7 +146,7 @@ def test_a_diff_over_100_000_steps_finds_the_step(made, tmp_path):
     command = ("diff", "--json", str(tmp_path / "a"), str(tmp_path / "b"))
     done = made.run(sys.executable, "-m", "saigen", *command)
     trace = json.loads(done.stdout)["trace"]
-    assert (trace["step"], trace["place"]) == (parted, "gradients")
+    assert (trace["step"], trace["phase"]) == (parted, "gradients")
 
 
 def test_the_first_difference_is_found_wherever_it_is():

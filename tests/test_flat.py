@@ -249,9 +249,9 @@ def test_what_an_evaluation_changes_of_the_state_is_put_back_and_said(change, na
     assert found_forms == forms
     assert state_bits(found) == state_bits(tensors)
     assert model.both is model.weight
-    [text] = put_back.said()
+    [text] = put_back.warnings()
     assert text.startswith(f"evaluation changes the model's state ({name!r})")
-    assert put_back.said() == []
+    assert put_back.warnings() == []
 
 
 def test_an_evaluation_that_changes_nothing_leaves_every_tensor_where_it_is():
@@ -261,7 +261,7 @@ def test_an_evaluation_that_changes_nothing_leaves_every_tensor_where_it_is():
         model.register_buffer("made_once", torch.ones(3), persistent=False)
     now = [*model.parameters(), *model.buffers()]
     assert all(one is other for one, other in zip(tensors, now, strict=False))
-    assert put_back.said() == []
+    assert put_back.warnings() == []
 
 
 def leave_by_zero_grad(model):

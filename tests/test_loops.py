@@ -131,4 +131,4 @@ def test_verify_names_the_line_of_a_state_that_is_not_kept(prepared_project, cas
     assert done.returncode == 1, done.stdout + done.stderr
     (claim,) = json.loads(done.stdout)["claims"]
     assert claim["result"] == "broken"
-    assert line in claim["place"]["text"], claim
+    assert line in claim["location"]["text"], claim

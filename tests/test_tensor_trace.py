@@ -24,7 +24,7 @@ def test_diff_names_the_tensor(prepared_project):
     done = prepared_project.run(sys.executable, "-m", "saigen", *command)
     assert done.returncode == 1, done.stdout + done.stderr
     trace = json.loads(done.stdout)["trace"]
-    assert (trace["step"], trace["place"]) == (0, "gradients")
+    assert (trace["step"], trace["phase"]) == (0, "gradients")
     assert trace["words"].endswith("; first in layers.0.weight, in 1 of 4 tensors")
 
 

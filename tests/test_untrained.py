@@ -45,7 +45,7 @@ class ModuleTask(nn.Module):
 def look(task, model=None):
     model = model or nn.Linear(3, 2)
     untrained = Untrained(model, task)
-    return untrained.said(task.loss(model(X)))
+    return untrained.warnings(task.loss(model(X)))
 
 
 def weighted(of):

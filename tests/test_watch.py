@@ -129,7 +129,7 @@ def test_diff_names_the_first_step_and_the_cause(script, folder, planted, tell, 
         write_rows(folder, changed=[11])
         step, planted = first_step_with(11), []
     found = diff(one, script("--tell", tell, *planted))
-    assert (found.trace.step, found.trace.place) == (step, place)
+    assert (found.trace.step, found.trace.phase) == (step, place)
     assert found.verdict.suspects[0] == cause
     assert "though" not in found.verdict.sentence
     if cause == "data train.csv":
@@ -175,7 +175,7 @@ def test_what_is_drawn_from_a_generator_that_nobody_seeded_is_named(folder):
 
     found = diff(run(1), run(2))
     assert found.same_recipe
-    assert found.trace.place == "gradients"
+    assert found.trace.phase == "gradients"
     assert found.verdict.suspects[0] == "randomness generator of numpy"
     assert "drawn from in the loop" in found.verdict.sentence
     repeat, *others = verification(open_run("last", folder), found, "now").claims
@@ -195,7 +195,7 @@ def test_what_nothing_explains_is_no_violation_for_nothing_was_promised(folder):
         return open_run(str(steps(model, optimizer, disturb=change)), folder)
 
     found = diff(run(1), run(2))
-    assert (found.trace.step, found.trace.place) == (1, "weights")
+    assert (found.trace.step, found.trace.phase) == (1, "weights")
     expected = "nothing that is recorded differs; a loop that is only watched promises no bits"
     assert found.verdict.sentence.startswith(expected)
     assert found.verdict.next is None
@@ -398,12 +398,12 @@ def test_diff_names_step_and_cause_of_a_framework_s_loop(folder, frameworks, nam
     assert again.outcome == one.outcome
     for other, cause, place in zip(others, causes, ("weights", "forward", "forward"), strict=True):
         found = diff(one, other)
-        assert (found.trace.step, found.trace.place) == (0, place)
+        assert (found.trace.step, found.trace.phase) == (0, place)
         assert found.verdict.suspects[0] == cause
         assert "though" not in found.verdict.sentence
     write_rows(folder, changed=[11])
     found = diff(one, *runs("0.05 1 2"))
-    assert found.trace.place == "forward"
+    assert found.trace.phase == "forward"
     assert found.verdict.suspects[0] == "data train.csv"
     assert found.differences[0].details[0].startswith("line 12: ")
 

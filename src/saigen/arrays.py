@@ -53,10 +53,10 @@ def at_work(what: str, where: str, fix: str) -> Iterator[None]:
     except (Refusal, OSError):
         raise
     except Exception as error:
-        place: Any = error.__traceback__
-        while place is not None and place.tb_next is not None:
-            place = place.tb_next
-        line = f"{Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}"
+        frames: Any = error.__traceback__
+        while frames is not None and frames.tb_next is not None:
+            frames = frames.tb_next
+        line = f"{Path(frames.tb_frame.f_code.co_filename).name}:{frames.tb_lineno}"
         raise Refusal(
             what,
             where=where,

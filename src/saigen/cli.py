@@ -106,9 +106,9 @@ def _parser() -> argparse.ArgumentParser:
         verb = verbs.add_parser(does.__name__.removeprefix("_"), help=says, description=says)
         verb.set_defaults(verb=does)
         for name in arguments.split():
-            told = _ARGUMENTS[name]
-            switch = {"action": "store_true", "help": told}
-            verb.add_argument(*name.split(","), **(switch if isinstance(told, str) else told))
+            text = _ARGUMENTS[name]
+            switch = {"action": "store_true", "help": text}
+            verb.add_argument(*name.split(","), **(switch if isinstance(text, str) else text))
     return parser
 
 
@@ -155,12 +155,12 @@ def _composition(chosen: _Chosen) -> "Composition":
 def _refuse_ignored(chosen: _Chosen) -> None:
     """A stage runs on params.yaml, and so does what writes it: overrides would be ignored."""
     if chosen.overrides and (chosen.stage or getattr(chosen, "write", False)):
-        told = " ".join(chosen.overrides)
+        text = " ".join(chosen.overrides)
         raise Refusal(
             "overrides go into params.yaml by experiments only",
-            where=f"command line: {told}",
+            where=f"command line: {text}",
             expected="no overrides with --stage or --write",
-            got=told,
+            got=text,
             fix="dvc exp run " + " ".join(f"-S {text}" for text in chosen.overrides),
         )
 
@@ -177,8 +177,8 @@ def _compose(chosen: _Chosen) -> None:
     elif chosen.explain:
         from saigen.config.explain import explain
 
-        told = explain(chosen.explain, tuple(chosen.overrides))
-        _answer(chosen, told, str(told))
+        text = explain(chosen.explain, tuple(chosen.overrides))
+        _answer(chosen, text, str(text))
     else:
         found = compose(tuple(chosen.overrides))
         print(json.dumps(found.values, indent=2) if chosen.json else found.yaml.rstrip("\n"))
@@ -194,8 +194,8 @@ def _data(chosen: _Chosen) -> None:  # noqa: ARG001
         from saigen.analysis.remotes import pull
 
         pull(ROOT, "data.dvc", "the snapshot could not be brought")
-    told = check_snapshot(data, ROOT, digest_file)
-    print(f"{data.snapshot}: {told['rows']} rows, sha256 {told['sha256'][:12]}, as it was taken")
+    text = check_snapshot(data, ROOT, digest_file)
+    print(f"{data.snapshot}: {text['rows']} rows, sha256 {text['sha256'][:12]}, as it was taken")
 
 
 def _prepare(chosen: _Chosen) -> None:

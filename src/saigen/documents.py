@@ -194,8 +194,8 @@ def reason(error: Exception) -> str:
     """Why a document could not be read, in a line."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the whole"
-        return one_line(f"{place}: {first['msg'].removeprefix('Value error, ')}")[:300]
+        key = ".".join(map(str, first["loc"])) or "the whole"
+        return one_line(f"{key}: {first['msg'].removeprefix('Value error, ')}")[:300]
     if isinstance(error, UnicodeError):
         return "bytes that are not UTF-8"
     if isinstance(error, OSError):

@@ -292,5 +292,5 @@ def _is_cached(link: Path) -> bool:
     target = link.readlink()
     if target.parts[-4:-2] != ("files", "md5"):  # as DVC names what it keeps; asking it costs 0.6 s
         return False
-    cache, place = git_dvc.cache(Path.cwd()), (link.parent / target).resolve()
-    return cache is not None and place.is_relative_to(cache) and place.is_file()
+    cache, path = git_dvc.cache(Path.cwd()), (link.parent / target).resolve()
+    return cache is not None and path.is_relative_to(cache) and path.is_file()

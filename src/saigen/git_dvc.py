@@ -89,8 +89,8 @@ def head(root: Path) -> str | None:
     folder has its files somewhere else.
     """
     top = git(root, "rev-parse", "--show-toplevel")
-    place = os.fsdecode(top.stdout.removesuffix(b"\n"))
-    if top.returncode or not root.resolve().is_relative_to(Path(place).resolve()):
+    top_level = os.fsdecode(top.stdout.removesuffix(b"\n"))
+    if top.returncode or not root.resolve().is_relative_to(Path(top_level).resolve()):
         return None
     return _line(git(root, "rev-parse", "--verify", "--quiet", "HEAD"))
 
@@ -98,8 +98,8 @@ def head(root: Path) -> str | None:
 def problem(root: Path) -> str:
     """Why git cannot be asked about this folder; empty if it can."""
     asked = git(root, "rev-parse", "--show-toplevel")
-    told = asked.stderr.decode(errors="replace").strip().splitlines()
-    return (told or ["git failed"])[0].removeprefix("fatal: ") if asked.returncode else ""
+    lines = asked.stderr.decode(errors="replace").strip().splitlines()
+    return (lines or ["git failed"])[0].removeprefix("fatal: ") if asked.returncode else ""
 
 
 def branch(root: Path) -> str:

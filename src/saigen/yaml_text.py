@@ -108,8 +108,8 @@ def _no_key(event: Any) -> str:
     if plain and _EXPONENT.fullmatch(event.value):
         kind = "float"
     if kind in ("int", "float", "bool", "null", "timestamp"):
-        said = "number" if kind in ("int", "float") else kind
-        return f"the key {event.value[:40]!r}, which YAML reads as a {said}: put it in quotes"
+        name = "number" if kind in ("int", "float") else kind
+        return f"the key {event.value[:40]!r}, which YAML reads as a {name}: put it in quotes"
     return "" if event.value else "an empty key"
 
 

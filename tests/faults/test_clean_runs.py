@@ -110,7 +110,7 @@ def test_over_100_pairs_of_clean_runs_there_is_not_one_false_alarm(runs):
         found = diff(*(open_run(str(runs[name]), ROOT) for name in names))
         assert (found.same_outcome, found.verdict.suspects) == (True, []), (names, found.verdict)
         assert found.incomparable is None
-        assert (found.trace.place, found.outcome) == (None, [])
+        assert (found.trace.phase, found.outcome) == (None, [])
         assert all(difference.kind != "changes the experiment" for difference in found.differences)
     assert diff(*(open_run(str(runs[n]), ROOT) for n in ("plain", "again"))).same_recipe
 

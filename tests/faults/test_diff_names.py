@@ -57,7 +57,7 @@ def test_diff_names_the_layer_and_the_cause(fault, baseline, forked, score):
         told=found["verdict"],
     )
     if fault.place:
-        assert found["trace"]["place"] == fault.place
+        assert found["trace"]["phase"] == fault.place
     assert fault.says in copy.verb("diff", "last~1", "last")[1]
 
 
@@ -105,7 +105,7 @@ def test_diff_names_the_circumstance_that_mattered(fault, forked, score):
     found = copy.diff()
     score(
         detected=found["verdict"]["sentence"].startswith("VIOLATION"),
-        layer=found["trace"]["place"] == fault.place,
+        layer=found["trace"]["phase"] == fault.place,
         name=found["verdict"]["suspects"] == [fault.suspect],
         told=found["verdict"],
     )
@@ -141,7 +141,7 @@ def test_diff_names_the_line_of_a_scatter_that_adds_in_an_order_of_its_own(forke
     line = (copy.root / file).read_text().splitlines()[int(number) - 1]
     score(
         detected=found["verdict"]["sentence"].startswith("VIOLATION"),
-        layer=found["trace"]["place"] in ("forward", "gradients"),  # as chance has it
+        layer=found["trace"]["phase"] in ("forward", "gradients"),  # as chance has it
         name=line in SCATTER,
         told=found["deep"],
     )

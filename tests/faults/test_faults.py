@@ -37,7 +37,7 @@ def test_verify_breaks_the_claim_and_names_the_line(fault, project, score):
     done = project.run(sys.executable, "-m", "saigen", *command)
     assert done.returncode == 1, done.stdout + done.stderr
     (claim,) = json.loads(done.stdout)["claims"]
-    place = claim["place"] or {"file": None, "text": ""}
+    place = claim["location"] or {"file": None, "text": ""}
     score(
         detected=claim["result"] == "broken",
         layer=place["file"] == fault.file,

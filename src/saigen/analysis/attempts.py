@@ -29,7 +29,7 @@ class Attempt:
 
     run: Run | None
     seconds: float
-    said: str
+    output: str
 
 
 class Attempts:
@@ -56,24 +56,24 @@ class Attempts:
     def make(self, perturbation: Perturbation, observe: Path | None = None) -> Attempt:
         """Train once under a perturbation, in a copy of the project."""
         name = f"{next(self._numbers):03d}-{perturbation.name}"
-        place = Workplace(self.root, self.scratch / name / perturbation.place / "project")
+        workplace = Workplace(self.root, self.scratch / name / perturbation.subfolder / "project")
         composition = self._composed(*perturbation.both, *perturbation.overrides)
         log = self.scratch / f"{name}.log"
         if perturbation.times:
-            place.reverse_times()
+            workplace.reverse_times()
         started, code = time.monotonic(), 0
         with _load() if perturbation.load else nullcontext():
             for plan in self._plans(perturbation, composition, observe):
-                code = place.run(
+                code = workplace.run(
                     composition, plan, perturbation.environment, log=log,
                     seconds=_SECONDS if self.steps else None,
                 )  # fmt: skip
-        folder = place.run_folder()
-        run = Run(folder, read_record(folder), place.root) if folder else None
+        folder = workplace.run_folder()
+        run = Run(folder, read_record(folder), workplace.root) if folder else None
         return Attempt(
             run=run if run and run.record["complete"] and code == 0 else None,
             seconds=time.monotonic() - started,
-            said=log.read_text(encoding="utf-8", errors="replace"),
+            output=log.read_text(encoding="utf-8", errors="replace"),
         )
 
     def _composed(self, *overrides: str) -> Composition:

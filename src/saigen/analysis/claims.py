@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from saigen.analysis.locate import Place
+from saigen.analysis.locate import Location
 from saigen.documents import Document
 from saigen.errors import Refusal
 from saigen.exit_codes import DONE, FAILED, INCONCLUSIVE
@@ -31,12 +31,12 @@ class Claim(Document):
     says: str
     result: Result
     why: str = ""
-    place: Place | None = Field(default=None, description="the line that breaks it")
+    location: Location | None = Field(default=None, description="the line that breaks it")
     evidence: dict[str, Any] = Field(default_factory=dict)
 
     def __str__(self) -> str:
         result = self.result.upper() if self.result == "broken" else self.result
-        tail = f"; {self.place}" if self.place else ""
+        tail = f"; {self.location}" if self.location else ""
         return f"{result:<10}{self.says}" + (f" ({self.why}{tail})" if self.why else "")
 
 
@@ -71,8 +71,8 @@ class Verification(Document):
             "not made": "not made by this recipe",
         }
         counts = Counter(claim.result for claim in self.claims)
-        told = (f"{counts[r]} {word}" for r, word in words.items() if counts[r] or r == "held")
-        return ", ".join(told)
+        parts = (f"{counts[r]} {word}" for r, word in words.items() if counts[r] or r == "held")
+        return ", ".join(parts)
 
 
 def refuse_unknown(known: Iterable[str], only: Sequence[str]) -> None:

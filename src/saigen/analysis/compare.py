@@ -106,8 +106,8 @@ def _causes(found: Diff) -> list[str]:
     """What may make the groups differ; another callable stands for all its arguments."""
     causes = [d for d in found.differences if d.counts and d.layer != "randomness"]
     called = [d.name.removesuffix(_TARGET) for d in causes if d.name.endswith(_TARGET)]
-    told = [d for d in causes if d.name.endswith(_TARGET) or not under(d.name, called)]
-    return [f"{d.title} ({d.values})" for d in told]
+    shown = [d for d in causes if d.name.endswith(_TARGET) or not under(d.name, called)]
+    return [f"{d.title} ({d.values})" for d in shown]
 
 
 def _side(group: Group, values: Sequence[float]) -> Side:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from saigen.analysis.diff import Diff, Trial
-from saigen.analysis.difference import PLACES, Difference
+from saigen.analysis.difference import PHASES, Difference
 from saigen.analysis.divergence import Divergence, divergence
 from saigen.analysis.run import Run, put
 from saigen.analysis.sandbox import lay_snapshot, workplace_of
@@ -60,9 +60,9 @@ def _judged(
 
 def _when(parted: Divergence) -> tuple[int, int]:
     """How late two runs part."""
-    if parted.place in (None, "prepared", "initial weights"):
+    if parted.phase in (None, "prepared", "initial weights"):
         return 0, 0  # before the steps, or nobody knows where
-    return (1 << 60 if parted.step is None else parted.step + 1), PLACES.index(parted.place)
+    return (1 << 60 if parted.step is None else parted.step + 1), PHASES.index(parted.phase)
 
 
 def _groups(ranked: Sequence[Difference]) -> list[list[Difference]]:
@@ -84,17 +84,17 @@ def _make(a: Run, b: Run, changes: list[Difference], scratch: Path) -> Run | str
     """Train B's source, data and config with A's values for some differences; why not, where that
     cannot be done.
     """
-    place = workplace_of(b, scratch / "project")
+    workplace = workplace_of(b, scratch / "project")
     values = b.full_config()
     environment: dict[str, str] = {}
     for change in changes:
-        if why := _apply(a, change, place.root, values, environment):
+        if why := _apply(a, change, workplace.root, values, environment):
             return why
-    code, said = place.train(values, environment)
-    folder = place.run_folder()
+    code, output = workplace.train(values, environment)
+    folder = workplace.run_folder()
     if code or folder is None:
-        return f"the training did not end: {said[-300:]}"
-    return Run(folder=folder, record=read_record(folder), root=place.root)
+        return f"the training did not end: {output[-300:]}"
+    return Run(folder=folder, record=read_record(folder), root=workplace.root)
 
 
 def _apply(

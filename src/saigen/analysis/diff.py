@@ -107,12 +107,12 @@ def diff(a: Run, b: Run) -> Diff:
 def _refuse_altered(run: Run) -> None:
     """Raise Refusal if a file that is compared is not the one that the record names."""
     for name, part in (("trace.bin", "trace"), ("predictions.csv", "predictions")):
-        told, path = (run.outcome[part] or {}).get("sha256"), run.folder / name
-        if told and path.is_file() and (found := digest_file(path)) != told:
+        expected, path = (run.outcome[part] or {}).get("sha256"), run.folder / name
+        if expected and path.is_file() and (found := digest_file(path)) != expected:
             raise Refusal(
                 "a file of a run is not the one that its record names",
                 where=str(path),
-                expected=f"sha256 {told}",
+                expected=f"sha256 {expected}",
                 got=f"sha256 {found}",
                 fix=f"bring it back from a backup or the remote (`dvc checkout`), or make the run "
                 f"again: `saigen rerun {run.name}`",
@@ -150,11 +150,15 @@ def _predictions(old: Path, new: Path) -> str:
         return "other bytes (the files are not here, or not what they were)"
     shared = [key for key in left if key in right]
     other = [key for key in shared if left[key] != right[key]]
-    told = f"{len(other)} of {len(shared)} rows have other bits"
+    description = f"{len(other)} of {len(shared)} rows have other bits"
     labels = [(key, left[key].get("label"), right[key].get("label")) for key in other]
     moved = [f"{key} {one} -> {two}" for key, one, two in labels if one != two]
     more = ", ..." if len(moved) > 5 else ""
-    return f"{told}, {len(moved)} another label ({', '.join(moved[:5])}{more})" if moved else told
+    return (
+        f"{description}, {len(moved)} another label ({', '.join(moved[:5])}{more})"
+        if moved
+        else description
+    )
 
 
 def _rows(run: Path) -> dict[str, dict[str, str]]:

@@ -15,12 +15,12 @@ NOTHING: Literal["cannot change anything"] = "cannot change anything"
 Kind = Literal["changes the experiment", "may change bits", "cannot change anything"]
 
 # Where in a run a difference shows for the first time, in causal order.
-Place = Literal[
+Phase = Literal[
     "prepared", "initial weights", "samples", "forward", "gradients", "weights", "selection",
     "evaluation",
 ]  # fmt: skip
-PLACES: tuple[Place, ...] = Place.__args__  # type: ignore[attr-defined]
-FROM_FORWARD: tuple[Place, ...] = ("forward", "gradients", "weights", "evaluation")
+PHASES: tuple[Phase, ...] = Phase.__args__  # type: ignore[attr-defined]
+FROM_FORWARD: tuple[Phase, ...] = ("forward", "gradients", "weights", "evaluation")
 
 CONTINUED = "continued at step"
 
@@ -39,8 +39,8 @@ class Difference(Document):
         default=None, description="of a circumstance: the claim of `verify` that it must not matter"
     )
     details: list[str] = Field(default_factory=list, description="rows, values, patch lines")
-    shows: list[Place] = Field(
-        default_factory=lambda: list(PLACES), description="where in a run it can show first"
+    shows: list[Phase] = Field(
+        default_factory=lambda: list(PHASES), description="where in a run it can show first"
     )
 
     @property

@@ -3,14 +3,14 @@
 import numpy as np
 from pydantic import Field
 
-from saigen.analysis.difference import Place
+from saigen.analysis.difference import Phase
 from saigen.analysis.run import Run
 from saigen.documents import Document
 from saigen.errors import Refusal
 from saigen.training.trace_file import first_difference, read_tensors, read_trace
 
 # The columns of a row in causal order, and what each is the first sign of.
-_COLUMNS: tuple[tuple[str, Place, str], ...] = (
+_COLUMNS: tuple[tuple[str, Phase, str], ...] = (
     ("samples", "samples", "the sample ids"),
     ("loss", "forward", "the forward pass (loss {0:.9g} and {1:.9g})"),
     ("gradients", "gradients", "the gradients (the loss is equal)"),
@@ -22,7 +22,7 @@ _COLUMNS: tuple[tuple[str, Place, str], ...] = (
 class Divergence(Document):
     """Where two runs part for the first time."""
 
-    place: Place | None = Field(description="the first thing in causal order; null: nowhere")
+    phase: Phase | None = Field(description="the first thing in causal order; null: nowhere")
     step: int | None = Field(description="counted from 0; null: before or after all steps")
     steps: int = Field(description="steps whose traces could be compared")
     words: str
@@ -35,7 +35,7 @@ def divergence(a: Run, b: Run) -> Divergence:
     left, right = a.outcome, b.outcome
     if left["weights"].get("initial") != right["weights"].get("initial"):
         words = "the runs part before step 0, in the initial weights"
-        return Divergence(place="initial weights", step=None, steps=0, words=words)
+        return Divergence(phase="initial weights", step=None, steps=0, words=words)
     try:
         rows = [read_trace(run.folder) for run in (a, b)]
     except Refusal:
@@ -44,43 +44,43 @@ def divergence(a: Run, b: Run) -> Divergence:
         return _at(step, a, b, *rows)
     steps = len(rows[0]) if rows else 0
     before = f"all {steps} steps are equal, and " if rows else ""
-    place: Place | None = None
+    phase: Phase | None = None
     words = "the runs do not part"
     if left["weights"].get("sha256") != right["weights"].get("sha256"):
-        place = "selection" if rows else None
+        phase = "selection" if rows else None
         words = before + "other weights were kept"
     elif left["predictions"] != right["predictions"] or left["metrics"] != right["metrics"]:
-        place = "evaluation"
+        phase = "evaluation"
         words = before + "the weights are equal: the runs part in evaluation"
     elif left["trace"] != right["trace"] and not rows:
         words = "the traces differ, and one of them is not here or of an older schema"
-    return Divergence(place=place, step=None, steps=steps, words=words)
+    return Divergence(phase=phase, step=None, steps=steps, words=words)
 
 
 def _at(step: int, a: Run, b: Run, left: np.ndarray, right: np.ndarray) -> Divergence:
     if step >= min(len(left), len(right)):
         words = f"equal as long as both train: {len(left)} and {len(right)} steps"
-        return Divergence(place="selection", step=step, steps=step, words=words)
+        return Divergence(phase="selection", step=step, steps=step, words=words)
     one, other = left[step], right[step]
-    for column, place, words in _COLUMNS:
+    for column, phase, words in _COLUMNS:
         if one[column].tobytes() != other[column].tobytes():
-            told = words.format(float(one["loss"]), float(other["loss"]))
-            text = f"the runs part at step {step}, in {told}{_in_depth(a, b, step, place)}"
-            return Divergence(place=place, step=step, steps=step, words=text)
-    return Divergence(place=None, step=step, steps=step, words=f"the runs part at step {step}")
+            losses = words.format(float(one["loss"]), float(other["loss"]))
+            text = f"the runs part at step {step}, in {losses}{_in_depth(a, b, step, phase)}"
+            return Divergence(phase=phase, step=step, steps=step, words=text)
+    return Divergence(phase=None, step=step, steps=step, words=f"the runs part at step {step}")
 
 
-def _in_depth(a: Run, b: Run, step: int, place: Place) -> str:
+def _in_depth(a: Run, b: Run, step: int, phase: Phase) -> str:
     """The first tensor that differs, where both runs were traced in depth. A backward pass comes
     to the last parameter first; an update changes all that it changes at once.
     """
-    if place not in ("gradients", "weights"):
+    if phase not in ("gradients", "weights"):
         return ""
     (names, left), (others, right) = read_tensors(a.folder), read_tensors(b.folder)
     pairs = [rows["tensors"][rows["step"] == step] for rows in (left, right)]
     if names != others or not all(map(len, pairs)):
         return ""
-    differ = (pairs[0][-1] != pairs[1][-1])[:, 0 if place == "gradients" else 1]
+    differ = (pairs[0][-1] != pairs[1][-1])[:, 0 if phase == "gradients" else 1]
     found = [name for name, differs in zip(names, differ, strict=True) if differs]
-    first = found[-1:] if place == "gradients" else found[:1]
+    first = found[-1:] if phase == "gradients" else found[:1]
     return "".join(f"; first in {f}, in {len(found)} of {len(names)} tensors" for f in first)

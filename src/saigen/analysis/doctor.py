@@ -124,8 +124,8 @@ def _capabilities(here: Here) -> Iterator[Capability]:
     ):  # fmt: skip
         found = [ills[need] for need in needs.split() if ills[need][0]]
         why, mends = [ill[1] for ill in found], [ill[2] for ill in found]
-        told = {"claim": claim, "says": says, "possible": not found, "why": why, "mend": mends}
-        yield Capability.model_validate(told)
+        values = {"claim": claim, "says": says, "possible": not found, "why": why, "mend": mends}
+        yield Capability.model_validate(values)
 
 
 def diagnosis_text(found: Diagnosis) -> str:

@@ -60,9 +60,9 @@ def metric_on_rows(group: Group, name: str) -> Callable[[Rows], float]:
 
 
 def _measure(run: Run, name: str, task: Any, arrays: Arrays) -> Callable[[Rows], float]:
-    path, told = regular(run.folder, "predictions.csv"), run.outcome["predictions"]
+    path, stated = regular(run.folder, "predictions.csv"), run.outcome["predictions"]
     content = path.read_bytes() if path else b""
-    if digest_bytes(content) != told["sha256"]:
+    if digest_bytes(content) != stated["sha256"]:
         raise _lost(run, str(run.folder / "predictions.csv"))
     recorded, found = run.outcome["metrics"][name], 0.0
     for floats in (np.float32, np.float64):  # the file tells the shortest text, not the type
@@ -73,7 +73,7 @@ def _measure(run: Run, name: str, task: Any, arrays: Arrays) -> Callable[[Rows],
             return float(task.metrics(_Part(predictions, rows), _Part(arrays, rows))[name])
 
         with _at_work(run):
-            found = measure(np.arange(min(told["rows"], len(content))))
+            found = measure(np.arange(min(stated["rows"], len(content))))
         if found == recorded:
             return measure
     raise Refusal(

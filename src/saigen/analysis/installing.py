@@ -48,8 +48,8 @@ def interpreter(run: Run, project: Path, say: Callable[[str], None], *, install:
              "SAIGEN_PYTHON_VERSION": layer["python"]},
     )  # fmt: skip
     if made.returncode or not python.is_file():
-        said = made.stderr.decode(errors="replace").strip()
-        raise _refusal(found, (said.partition("refused: ")[2] or said[-400:])[:400])
+        output = made.stderr.decode(errors="replace").strip()
+        raise _refusal(found, (output.partition("refused: ")[2] or output[-400:])[:400])
     environment = os.environ | {"PYTHONPATH": str(project / "src")}
     asked = subprocess.run([python, "-c", _ASK], check=True, capture_output=True, env=environment)
     if left := _differences(wanted, json.loads(asked.stdout)):

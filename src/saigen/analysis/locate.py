@@ -18,7 +18,7 @@ _Call = dict[str, Any]
 _Parted = tuple[str, int, str, str]  # file, line, variable, function
 
 
-class Place(Document):
+class Location(Document):
     """A line of the project, and what came out of it otherwise."""
 
     file: str
@@ -31,7 +31,7 @@ class Place(Document):
         return f"{self.file}:{self.line} ({self.function}): `{self.text}`, {self.variable} differs"
 
 
-def locate(a: Path, b: Path, root: Path, noise: Sequence[Path] = ()) -> Place | None:
+def locate(a: Path, b: Path, root: Path, noise: Sequence[Path] = ()) -> Location | None:
     """The first line with equal inputs and unequal outputs in two logs; None if there is none.
 
     Calls are matched by function and arguments and not by their place in the log, so that a call
@@ -40,17 +40,18 @@ def locate(a: Path, b: Path, root: Path, noise: Sequence[Path] = ()) -> Place | 
     unless there is nothing else: a race that two slow, watched processes both lose.
     """
     left, right = _calls(a, root), _calls(b, root)
-    quiet = {place[:3] for log in noise for place in _parted(left, _calls(log, root), root)}
+    quiet = {location[:3] for log in noise for location in _parted(left, _calls(log, root), root)}
     everything = list(_parted(left, right, root))
-    found = [place for place in everything if place[:3] not in quiet] or everything
+    found = [location for location in everything if location[:3] not in quiet] or everything
     if not found:
         return None
     # a model that is built to take trained weights may be built from any: look elsewhere first
     file, line, variable, function = min(
-        found, key=lambda place: place[2].endswith(WEIGHTS) and place[3].endswith("__init__")
+        found,
+        key=lambda location: location[2].endswith(WEIGHTS) and location[3].endswith("__init__"),
     )
     text = (root / file).read_text(encoding="utf-8").splitlines()[line - 1 : line]
-    return Place(
+    return Location(
         file=file, line=line, function=function, text="".join(text).strip(), variable=variable
     )
 
@@ -144,8 +145,8 @@ def _setter(name: str, file: str, log: Sequence[_Call]) -> _Parted | None:
             for variable in moved:
                 exact = (call["file"], variable) == (file, name)
                 if _short(variable) == _short(name) and (exact or _is_remembered(variable)):
-                    place = (call["file"], line, variable, call["function"])
-                    found.append(((variable not in there, not exact), place))
+                    location = (call["file"], line, variable, call["function"])
+                    found.append(((variable not in there, not exact), location))
             there |= moved.keys()
     return min(found, key=lambda change: change[0])[1] if found else None
 
@@ -182,7 +183,7 @@ def _defaulted(file: Path, function: str) -> frozenset[str]:
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef) and node.name == function.rpartition(".")[2]:
             at, keys = node.args, zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-            places = [*at.posonlyargs, *at.args][::-1][: len(at.defaults)]
-            found |= {parameter.arg for parameter in places}
+            with_defaults = [*at.posonlyargs, *at.args][::-1][: len(at.defaults)]
+            found |= {parameter.arg for parameter in with_defaults}
             found |= {parameter.arg for parameter, default in keys if default is not None}
     return frozenset(found)

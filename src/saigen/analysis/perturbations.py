@@ -15,7 +15,7 @@ class Perturbation:
     both: tuple[str, ...] = ()  # overrides of what it is compared with, too
     environment: dict[str, str] = field(default_factory=dict)
     perturb: tuple[str, ...] = ()  # of perturbed.py
-    place: str = ""  # the copy's folder, below the scratch folder
+    subfolder: str = ""  # the copy's folder, below the scratch folder
     killed: bool = False
     measured: bool = False  # evaluated again, in a process of its own
     times: bool = False  # file times reversed
@@ -41,7 +41,7 @@ def perturbations(config: Config) -> tuple[Perturbation, ...]:
         Perturbation("hash-seed", "the interpreter's hash seed does not matter",
                      (f"reproducibility.python_hash_seed={hash_seed + 4242}",)),
         Perturbation("path", "the folder and the home do not matter",
-                     place="a longer path/with spaces/and ünïcode",
+                     subfolder="a longer path/with spaces/and ünïcode",
                      environment={"HOME": "/nonexistent", "TMPDIR": "/var/tmp"}),
         Perturbation("locale", "locale, time zone and terminal do not matter",
                      environment={"LC_ALL": "C", "LANG": "C", "PYTHONCOERCECLOCALE": "0",

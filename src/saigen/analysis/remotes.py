@@ -14,25 +14,25 @@ def pull(project: Path, target: str, what: str) -> None:
 
     Raises Refusal, with `what` as its first line and every object that is missing.
     """
-    told = ""
+    output = ""
     listed = dvc(project, "remote", "list").stdout.decode().splitlines()
     for remote in ([], *([f"--remote={line.split()[0]}"] for line in listed)):
         pulled = dvc(project, "pull", *remote, "--", target)
         if not pulled.returncode:
             return
-        told += pulled.stderr.decode(errors="replace")
+        output += pulled.stderr.decode(errors="replace")
     path = target.removesuffix(".dvc")
     contents = dvc(project, "list", "-R", "--dvc-only", "--show-hash", ".", path).stdout.decode()
     missing = [
         f"{path}/{name.strip()} (md5 {md5})"
         for md5, _, name in (line.partition(" ") for line in contents.splitlines())
-        if md5 in told or md5[2:] in told
+        if md5 in output or md5[2:] in output
     ]
     raise Refusal(
         what,
         where=target,
         expected=f"every object of {path}",
-        got=f"missing: {', '.join(missing) or told.strip()[-400:]}",
+        got=f"missing: {', '.join(missing) or output.strip()[-400:]}",
         fix="`dvc push` from a clone that has it; `dvc remote list` names the remotes",
     )
 
@@ -48,9 +48,9 @@ def share(root: Path, project: Path) -> None:
     inside = (root / ".dvc").resolve()
     for section in config.sections():
         url = config.get(section, "url", fallback="")
-        place = (inside / url).resolve()
-        if url and "://" not in url and not place.is_relative_to(inside):
-            config[section]["url"] = str(place)
+        target = (inside / url).resolve()
+        if url and "://" not in url and not target.is_relative_to(inside):
+            config[section]["url"] = str(target)
     config.read_dict({"core": {"no_scm": "true"}, "cache": {"dir": str(inside / "cache")}})
     (project / ".dvc").mkdir(exist_ok=True)
     with (project / _LOCAL).open("w", encoding="utf-8") as file:

@@ -25,7 +25,7 @@ def deep(a: Run, b: Run, found: Diff) -> Deep:
     Each is replayed with its own source, data and config, on this machine. Raises Refusal if
     the runs do not part in a step, or if a run's own content was not kept.
     """
-    step = -1 if found.trace.place == "initial weights" else found.trace.step
+    step = -1 if found.trace.phase == "initial weights" else found.trace.step
     if step is None:
         raise Refusal(
             "there is no step to replay",
@@ -40,21 +40,21 @@ def deep(a: Run, b: Run, found: Diff) -> Deep:
 
 
 def _replay(run: Run, step: int, target: Path) -> list[_Entry]:
-    place = workplace_of(run, target)
+    workplace = workplace_of(run, target)
     _lay_checkpoint(run, step, target / RUNS / f"{run.record['recipe']['digest'][:12]}-1")
     values = run.full_config()
     # one process that runs every operation by itself
     values["hardware"] |= {"processes": 1, "loader_workers": 0, "compile": False}
     log = target / "operations"
     environment = run.layer("environment")["variables"]
-    _, said = place.train(values, environment, {"operations": [step, str(log)]})
+    _, output = workplace.train(values, environment, {"operations": [step, str(log)]})
     entries = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
     if not entries:
         raise Refusal(
             "a run cannot be replayed here",
             where=str(run.folder),
             expected=f"its step {step}, operation by operation",
-            got=said[-400:],
+            got=output[-400:],
             fix="mend what it says, or replay where the run was made",
         )
     return [json.loads(line) for line in entries]

@@ -134,8 +134,8 @@ def _replaced(source: Path, target: Path, wanted: str | None) -> str:
 def _with_uncommitted(run: Run, root: Path, scratch: Path) -> Run:
     """The run with what git did not have of its source: of a published run, from the remote."""
     state = run.record["metadata"].get("git") or {}
-    told = state.get("patch_sha256") or state.get("untracked")
-    here = (run.folder / UNCOMMITTED).is_dir() or not told
+    recorded = state.get("patch_sha256") or state.get("untracked")
+    here = (run.folder / UNCOMMITTED).is_dir() or not recorded
     commit = None if here else _publication(run.record["metadata"]["started_at"], root)
     if commit is None:
         return run
@@ -179,7 +179,7 @@ def _enter(folder: Path, root: Path) -> str:
     with beside(runs / folder.name) as new:
         copy_regular(folder, new, skip=lambda name: name in (NAME, LOCK))
         with locked(new / LOCK):  # so that nobody claims it before it is entered
-            target = next(place for place in names if move(new, place))
+            target = next(path for path in names if move(new, path))
             complete(target, record | {"run": target.name})
     return target.name
 

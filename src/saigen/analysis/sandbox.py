@@ -112,23 +112,23 @@ def workplace_of(run: Run, target: Path) -> Workplace:
 
     Raises Refusal if one of these files was not kept.
     """
-    place = Workplace(run.root.resolve(), target)
+    workplace = Workplace(run.root.resolve(), target)
     shutil.rmtree(target / "src", ignore_errors=True)
     for name, digest in run.source.items():
-        _lay(run, digest, target, name)
+        _write_kept(run, digest, target, name)
     lay_snapshot(run, target)
-    return place
+    return workplace
 
 
 def lay_snapshot(run: Run, project: Path) -> None:
     """Put a run's snapshot in place, with a provenance that names its digest."""
-    told, data = run.layer("data")["snapshot"], run.config["data"]
-    _lay(run, told["sha256"], project, data["snapshot"])
-    content = {"sha256": told["sha256"], "rows": told["rows"]}
+    snapshot, data = run.layer("data")["snapshot"], run.config["data"]
+    _write_kept(run, snapshot["sha256"], project, data["snapshot"])
+    content = {"sha256": snapshot["sha256"], "rows": snapshot["rows"]}
     write_inside(project, data["provenance"], json.dumps(content).encode())
 
 
-def _lay(run: Run, digest: str, project: Path, name: str) -> None:
+def _write_kept(run: Run, digest: str, project: Path, name: str) -> None:
     content = run.content(digest, name)
     if content is None:
         raise Refusal(

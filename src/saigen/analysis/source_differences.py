@@ -9,7 +9,7 @@ from saigen.analysis.difference import (
     BITS,
     EXPERIMENT,
     NOTHING,
-    PLACES,
+    PHASES,
     Difference,
     Kind,
 )
@@ -36,8 +36,8 @@ def code(a: Run, b: Run) -> Iterator[Difference]:
             kind, reason = NOTHING, "neither run imported it"
         elif roles:
             kind, reason = EXPERIMENT, f"it holds the run's {' and '.join(sorted(roles))}"
-        felt_by = {place for role in roles for place in RULES[f"config {role}"][2]}
-        shows = [place for place in PLACES if not roles or place in felt_by]
+        felt_by = {phase for role in roles for phase in RULES[f"config {role}"][2]}
+        shows = [phase for phase in PHASES if not roles or phase in felt_by]
         contents = [a.content(old, path), b.content(new, path)]
         texts = [(content or b"").decode(errors="replace") for content in contents]
         if (old and contents[0] is None) or (new and contents[1] is None):

@@ -16,7 +16,7 @@ from saigen.arrays import load_npy
 from saigen.runs.record import is_watched
 
 _SHOWN = 20  # rows that are written out; how many there are in all is always said
-_Told = tuple[str, Kind, str, list[str]]  # name, kind, reason, details
+_Row = tuple[str, Kind, str, list[str]]  # name, kind, reason, details
 
 
 def data(a: Run, b: Run) -> Iterator[Difference]:
@@ -75,11 +75,15 @@ def evaluation_mismatch(a: Run, b: Run) -> str | None:
         return "the test arrays differ, and the records behind them were not kept"
     cells = _changed(old, new).values()
     lines = content.decode(errors="replace").split("\n")
-    told = [i for i in lines if any(i in rows for rows in cells)]
-    return f"{len(told)} of the evaluated records changed ({', '.join(told[:3])})" if told else None
+    ids_changed = [i for i in lines if any(i in rows for rows in cells)]
+    return (
+        f"{len(ids_changed)} of the evaluated records changed ({', '.join(ids_changed[:3])})"
+        if ids_changed
+        else None
+    )
 
 
-def _snapshot(a: Run, b: Run) -> list[_Told]:
+def _snapshot(a: Run, b: Run) -> list[_Row]:
     path, old, new = a.config["data"]["snapshot"], _table(a), _table(b)
     if old is None or new is None:
         lost = "both versions are needed to name rows, and one was not kept"
@@ -87,7 +91,7 @@ def _snapshot(a: Run, b: Run) -> list[_Told]:
     return list(_rows(path, old, new)) or [(path, NOTHING, "the same records in other bytes", [])]
 
 
-def _rows(path: str, old: Any, new: Any) -> Iterator[_Told]:
+def _rows(path: str, old: Any, new: Any) -> Iterator[_Row]:
     """Rows that went, came, moved, and values that changed."""
     before, after = dict.fromkeys(old.ids), dict.fromkeys(new.ids)
     if went := [i for i in before if i not in after]:
@@ -107,9 +111,9 @@ def _rows(path: str, old: Any, new: Any) -> Iterator[_Told]:
 
 def _changed(old: Any, new: Any) -> dict[str, dict[str, str]]:
     """For each column of both tables: what changed in which of the rows of both, by id."""
-    places = [{i: n for n, i in enumerate(table.ids)} for table in (old, new)]
-    shared = [i for i in places[0] if i in places[1]]
-    one, other = ([place[i] for i in shared] for place in places)
+    positions = [{i: n for n, i in enumerate(table.ids)} for table in (old, new)]
+    shared = [i for i in positions[0] if i in positions[1]]
+    one, other = ([position[i] for i in shared] for position in positions)
     return {
         column: {shared[n]: text for n, text in
                  _cells(old.columns[column][one], new.columns[column][other]).items()}

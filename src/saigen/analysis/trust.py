@@ -24,9 +24,11 @@ def agree(run: Run, verb: str, *, trusted: bool) -> None:
     if trusted or is_ours(run):
         return
     commit = run.record["metadata"]["git"]["commit"] or "no commit"
-    told = f"the source of {run.name}, {_differing(run)}, of {commit[:12]}, and its install.sh"
+    description = (
+        f"the source of {run.name}, {_differing(run)}, of {commit[:12]}, and its install.sh"
+    )
     if sys.stdin.isatty() and sys.stderr.isatty():
-        question = f"`{verb}` runs here, as you: {told}\n{run.folder}\nRun it? [y/N] "
+        question = f"`{verb}` runs here, as you: {description}\n{run.folder}\nRun it? [y/N] "
         print(visible(question), end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip().lower() in ("y", "yes"):
             return
@@ -35,7 +37,7 @@ def agree(run: Run, verb: str, *, trusted: bool) -> None:
         where=str(run.folder),
         expected="a run of this project's ledger, or a published one of its history, or the "
         "source of this checkout",
-        got=told,
+        got=description,
         fix=f"`saigen diff` and `saigen show` run nothing of it; once you have read it: {verb} "
         "--trust",
     )
@@ -57,13 +59,13 @@ def is_ours(run: Run) -> bool:
 def _is_checkout(run: Run) -> bool:
     if run.source != code.all_sources(run.root):
         return False
-    told = run.record["metadata"]["git"]
-    files = {**told["changed"], **told["untracked"]}
-    if told["links"] or not all(_has(run, name, digest) for name, digest in files.items()):
+    state = run.record["metadata"]["git"]
+    files = {**state["changed"], **state["untracked"]}
+    if state["links"] or not all(_has(run, name, digest) for name, digest in files.items()):
         return False
-    if told["commit"] is None:
+    if state["commit"] is None:
         return not files
-    below = git_dvc.git(run.root, "merge-base", "--is-ancestor", values=[told["commit"], "HEAD"])
+    below = git_dvc.git(run.root, "merge-base", "--is-ancestor", values=[state["commit"], "HEAD"])
     return not below.returncode
 
 

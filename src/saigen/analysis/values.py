@@ -12,10 +12,10 @@ from saigen.analysis.difference import (
     EXPERIMENT,
     FROM_FORWARD,
     NOTHING,
-    PLACES,
+    PHASES,
     Difference,
     Kind,
-    Place,
+    Phase,
     changed,
     under,
 )
@@ -23,9 +23,9 @@ from saigen.analysis.run import ABSENT, Run
 from saigen.environment.numerics_probe import moved
 from saigen.runs.record import is_watched
 
-_SUMS: tuple[Place, ...] = ("samples", *FROM_FORWARD)
+_SUMS: tuple[Phase, ...] = ("samples", *FROM_FORWARD)
 # A layer, or one and the head of a key: what another value does, why, and where it shows first.
-RULES: dict[str, tuple[Kind, str, tuple[Place, ...]]] = {
+RULES: dict[str, tuple[Kind, str, tuple[Phase, ...]]] = {
     "config": (EXPERIMENT, "another value", ()),
     "config data": (EXPERIMENT, "other samples, or samples read otherwise",
                     ("samples", "forward", "selection", "evaluation")),
@@ -63,22 +63,22 @@ RULES: dict[str, tuple[Kind, str, tuple[Place, ...]]] = {
     "config reproducibility.name": (NOTHING, "only a name; its switches are compared", ()),
     "config hardware": (BITS, "other kernels or another order of sums",
                         ("initial weights", *FROM_FORWARD)),
-    "config given": (EXPERIMENT, "another value", PLACES),
-    "config arguments": (EXPERIMENT, "started with other words", PLACES),
-    "surroundings": (NOTHING, "a circumstance: the run is defined without it", PLACES),
-    "environment": (BITS, "another kernel, another order of sums, or another rounding", PLACES),
-    "environment packages": (BITS, "a run imported it, or may have loaded a library of it", PLACES),
-    "randomness": (EXPERIMENT, "other luck in this stream", PLACES),
-    "randomness state": (EXPERIMENT, "another draw comes first", PLACES),
-    "randomness scheme": (EXPERIMENT, "other numbers from the same seeds", PLACES),
-    "randomness python_hash_seed": (BITS, "sets and hash() come out otherwise", PLACES),
+    "config given": (EXPERIMENT, "another value", PHASES),
+    "config arguments": (EXPERIMENT, "started with other words", PHASES),
+    "surroundings": (NOTHING, "a circumstance: the run is defined without it", PHASES),
+    "environment": (BITS, "another kernel, another order of sums, or another rounding", PHASES),
+    "environment packages": (BITS, "a run imported it, or may have loaded a library of it", PHASES),
+    "randomness": (EXPERIMENT, "other luck in this stream", PHASES),
+    "randomness state": (EXPERIMENT, "another draw comes first", PHASES),
+    "randomness scheme": (EXPERIMENT, "other numbers from the same seeds", PHASES),
+    "randomness python_hash_seed": (BITS, "sets and hash() come out otherwise", PHASES),
     "randomness seeds.init": (EXPERIMENT, "other luck in this stream", ("initial weights",)),
     "randomness seeds.order": (EXPERIMENT, "other luck in this stream", ("samples",)),
     "randomness seeds.dropout": (EXPERIMENT, "other luck in this stream", FROM_FORWARD),
     "randomness seeds.augment": (EXPERIMENT, "other luck in this stream", FROM_FORWARD),
     "distribution": (BITS, "the same sum in another order", _SUMS),
     "metadata": (NOTHING, "where and how it was run; what of it can move bits is in the "
-                      "layers", PLACES),
+                      "layers", PHASES),
 }  # fmt: skip
 _CUDA_ONLY = ("reproducibility.cudnn_benchmark", "reproducibility.cudnn_deterministic",
               "reproducibility.allow_tf32", "reproducibility.cublas_workspace",
@@ -144,8 +144,8 @@ def values(a: Run, b: Run) -> list[Difference]:
                 kind=BITS, reason="operations give other bits on this machine", follows=follows,
             ))  # fmt: skip
         number = own[0] if own else -1
-        told = [f"the canary's {words}"]
-        found[number] = found[number].model_copy(update={"details": told})
+        details = [f"the canary's {words}"]
+        found[number] = found[number].model_copy(update={"details": details})
     return found
 
 
@@ -155,10 +155,10 @@ def _trees(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
     """
     around, config = run.record["metadata"], run.config
     apart = {"reproducibility": "python_hash_seed", "randomness": "streams"}
-    told = {part: {k: v for k, v in config[part].items() if k != key}
+    configs = {part: {k: v for k, v in config[part].items() if k != key}
             for part, key in apart.items() if part in config}  # fmt: skip
     # the command line last: what it set is told first
-    yield "config", dict(sorted(config.items(), key=lambda p: p[0] == "arguments")) | told
+    yield "config", dict(sorted(config.items(), key=lambda p: p[0] == "arguments")) | configs
     yield "surroundings", around.get("config", {})
     yield "environment", run.content_of("environment") | {"canary": None}
     yield "randomness", run.content_of("randomness")

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from saigen.analysis.difference import CONTINUED, EXPERIMENT, Difference, Place
+from saigen.analysis.difference import CONTINUED, EXPERIMENT, Difference, Phase
 from saigen.analysis.divergence import Divergence
 from saigen.analysis.run import Run
 from saigen.documents import Document
 from saigen.runs.record import is_watched, promises_bits
 
-_PREPARED: tuple[Place, ...] = ("samples", "forward", "selection", "evaluation")
+_PREPARED: tuple[Phase, ...] = ("samples", "forward", "selection", "evaluation")
 
 
 class Verdict(Document):
@@ -29,31 +29,33 @@ def suspects(differences: Sequence[Difference], divergence: Divergence) -> list[
     """
     return sorted(
         (difference for difference in differences if difference.counts),
-        key=lambda d: (not _fits(d, divergence.place), d.kind != EXPERIMENT, len(_places(d))),
+        key=lambda d: (not _fits(d, divergence.phase), d.kind != EXPERIMENT, len(_phases(d))),
     )
 
 
 def verdict(a: Run, b: Run, differences: Sequence[Difference], divergence: Divergence) -> Verdict:
     """What to believe of two runs."""
     ranked = suspects(differences, divergence)
-    told = [difference.title for difference in ranked]
+    titles = [difference.title for difference in ranked]
     pair = f"{a.name} {b.name}" if a.name != b.name else f"{a.folder} {b.folder}"
     own = not is_watched(a.record)  # the loop is ours, and can be trained under other values
     same_recipe = a.record["recipe"]["digest"] == b.record["recipe"]["digest"]
     if a.outcome["digest"] == b.outcome["digest"]:
-        what = told[0] if told else "what differs"
+        what = titles[0] if titles else "what differs"
         sentence = f"the same outcome from another recipe: {what} moved no bit here"
         if same_recipe:
             sentence = "the same recipe gave the same outcome"
         return Verdict(sentence=sentence, suspects=[], next=None)
     if ranked:
-        fit = "" if _fits(ranked[0], divergence.place) else ", though it should show elsewhere"
+        fit = "" if _fits(ranked[0], divergence.phase) else ", though it should show elsewhere"
         sentence = (
-            f"most likely {told[0]} ({ranked[0].values}): {ranked[0].reason}; "
+            f"most likely {titles[0]} ({ranked[0].values}): {ranked[0].reason}; "
             f"{divergence.words}{fit}"
         )
         return Verdict(
-            sentence=sentence, suspects=told, next=f"saigen diff --confirm {pair}" if own else None
+            sentence=sentence,
+            suspects=titles,
+            next=f"saigen diff --confirm {pair}" if own else None,
         )
     nothing = "nothing that differs in the recipe can change a bit"
     violated = same_recipe and promises_bits(b.record)
@@ -82,7 +84,7 @@ def _circumstance(differences: Sequence[Difference], divergence: Divergence) -> 
     """Of the metadata that a claim covers, the one that most likely broke it: first a
     continuation where the runs part, never one that came later.
     """
-    step = -1 if divergence.place == "initial weights" else divergence.step
+    step = -1 if divergence.phase == "initial weights" else divergence.step
 
     def came_later(found: Difference) -> bool:
         steps = [value for value in (found.a, found.b) if isinstance(value, int)]
@@ -92,10 +94,10 @@ def _circumstance(differences: Sequence[Difference], divergence: Divergence) -> 
     return min(able, key=lambda d: step not in (d.a, d.b) or d.name != CONTINUED, default=None)
 
 
-def _places(difference: Difference) -> set[Place]:
+def _phases(difference: Difference) -> set[Phase]:
     shows = set(difference.shows)
     return shows | set(_PREPARED) if "prepared" in shows else shows
 
 
-def _fits(difference: Difference, place: Place | None) -> bool:
-    return place is None or place in _places(difference)
+def _fits(difference: Difference, phase: Phase | None) -> bool:
+    return phase is None or phase in _phases(difference)

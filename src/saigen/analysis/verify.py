@@ -31,8 +31,11 @@ def verify(
     started, published = now(), None if overrides else _published(root)
     if published:
         overrides = derive(published.full_config(), root.resolve() / CONF)
-        told = " ".join(overrides) or "no overrides"
-        say(f"verifying {published.name}, which {RESULTS}/ shows: {told}; KEY=VALUE verifies conf/")
+        arguments = " ".join(overrides) or "no overrides"
+        say(
+            f"verifying {published.name}, which {RESULTS}/ shows: {arguments}; "
+            "KEY=VALUE verifies conf/"
+        )
     with tempfile.TemporaryDirectory(prefix="saigen-verify-") as scratch:
         attempts = Attempts(root.resolve(), Path(scratch), overrides, full=full)
         chosen = _chosen(perturbations(attempts.composition.config), only)
@@ -43,7 +46,7 @@ def verify(
                 "the project does not train, so there is nothing to verify",
                 where="saigen train " + " ".join(attempts.composition.overrides),
                 expected="a complete run",
-                got=baseline.said.strip()[-600:],
+                got=baseline.output.strip()[-600:],
                 fix="mend what it says, then verify again",
             )
 
@@ -136,8 +139,8 @@ def _undisturbed(perturbation: Perturbation, name: str) -> Perturbation:
 def _result(perturbation: Perturbation, baseline: Run, attempt: Attempt) -> tuple[Result, str]:
     """How a claim stood its trial, and why."""
     if attempt.run is None:
-        said = _reason(attempt.said)
-        why = said if perturbation.measured else f"the training did not end: {said}"
+        output = _reason(attempt.output)
+        why = output if perturbation.measured else f"the training did not end: {output}"
         return ("fact" if perturbation.fact else "broken"), why
     metadata = attempt.run.record["metadata"]
     if perturbation.killed and not metadata["continued"]:
@@ -151,10 +154,10 @@ def _result(perturbation: Perturbation, baseline: Run, attempt: Attempt) -> tupl
     return ("held", "") if found.same_outcome else ("broken", _cause(found))
 
 
-def _reason(said: str) -> str:
+def _reason(output: str) -> str:
     """What a training that did not end said of it: the refusal, else the end."""
-    begun = max(said.rfind(word) for word in ("refused: ", "failed: "))
-    words = " ".join(said[max(begun, 0) :].split())
+    begun = max(output.rfind(word) for word in ("refused: ", "failed: "))
+    words = " ".join(output[max(begun, 0) :].split())
     return words[:400] if begun >= 0 else words[-400:]
 
 
@@ -186,7 +189,7 @@ def _placed(
     log = attempts.scratch / f"watched-{claim.name}"
     attempts.make(perturbation, observe=log)
     first, *noise = undisturbed[both]
-    return claim.model_copy(update={"place": locate(first, log, attempts.root, noise)})
+    return claim.model_copy(update={"location": locate(first, log, attempts.root, noise)})
 
 
 def _chosen(all_: Sequence[Perturbation], only: Sequence[str]) -> list[Perturbation]:

@@ -73,12 +73,12 @@ def _made(run: Run, root: Path, project: Path, say: Say) -> Run:
     records = [(folder, read_record(folder)) for folder in all_runs(runs)]
     made = [f for f, r in records if r["metadata"]["started"]["number"] == number and r["complete"]]
     if not made:
-        said = done.stderr.decode(errors="replace").strip()[-600:]
+        output = done.stderr.decode(errors="replace").strip()[-600:]
         raise Failure(
             "the run could not be made again",
             where=str(run.record["metadata"]["started"]["script"]),
             expected="a script that trains, as it did, from its own code and the declared data",
-            got=said or f"it ended with code {done.returncode}, and no run",
+            got=output or f"it ended with code {done.returncode}, and no run",
             fix="declare every file that it reads: saigen.watch(..., data=[...]); then make the "
             "run once more, and rerun that one",
         )
@@ -126,11 +126,11 @@ def _lay(run: Run, root: Path, project: Path, name: str, digest: str) -> None:
 
 
 def _start(run: Run, root: Path, project: Path, runs: Path) -> "subprocess.CompletedProcess[bytes]":
-    started, told = run.record["metadata"]["started"], run.layer("environment")["variables"]
+    started, variables = run.record["metadata"]["started"], run.layer("environment")["variables"]
     own = [str(project / path) for path in started["paths"]]
     given = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
     others = [p for p in given if not Path(p).resolve().is_relative_to(root.resolve())]
-    environment = {n: v for n, v in os.environ.items() if n not in VARIABLES} | told
+    environment = {n: v for n, v in os.environ.items() if n not in VARIABLES} | variables
     environment |= {
         "PYTHONPATH": os.pathsep.join(dict.fromkeys([*own, *others, str(_PACKAGE)])),
         "PYTHONDONTWRITEBYTECODE": "1",

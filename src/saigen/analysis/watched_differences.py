@@ -59,11 +59,13 @@ def _changed_lines(old: bytes | None, new: bytes | None) -> list[str]:
 
 def generators(a: Run, b: Run) -> Iterator[Difference]:
     """Generators that no seed is recorded of, and that stood otherwise when the watch began."""
-    told = [run.record["metadata"]["generators"] for run in (a, b)]
+    positions = [run.record["metadata"]["generators"] for run in (a, b)]
     for name in ("python", "numpy"):
-        left, right = (one["before"].get(name, ABSENT) for one in told)
+        left, right = (one["before"].get(name, ABSENT) for one in positions)
         if left != right:
-            drawn = any(one["before"].get(name) != one.get("after", {}).get(name) for one in told)
+            drawn = any(
+                one["before"].get(name) != one.get("after", {}).get(name) for one in positions
+            )
             yield Difference(
                 layer="randomness", name=f"generator of {name}", a=left, b=right,
                 kind=EXPERIMENT if drawn else BITS,

@@ -63,17 +63,17 @@ def compute_layout(run: Run, project: Path) -> None:
 
     Raises Refusal unless every source file is then what the record says.
     """
-    if run.patch and (told := git_dvc.apply(project, run.patch)):
-        raise _not_the_source(run, "code.patch", told)
+    if run.patch and (errors := git_dvc.apply(project, run.patch)):
+        raise _not_the_source(run, "code.patch", errors)
     state, code = run.record["metadata"]["git"], run.source
     for name, digest in {**state.get("untracked", {}), **code}.items():
         if _digest(project / name) == digest:
             continue
         if (content := run.content(digest, name)) is not None:
-            _place(run, project, name).write_bytes(content)
+            _target(run, project, name).write_bytes(content)
     for name, target in state.get("links", {}).items():
         if not (project / name).is_symlink():  # a tracked one came with the patch
-            _place(run, project, name).symlink_to(target)
+            _target(run, project, name).symlink_to(target)
         if not (project / name).resolve().is_relative_to(project.resolve()):
             raise _not_the_source(run, name, f"a link to {target}, out of the project")
     for name, digest in code.items():
@@ -102,13 +102,13 @@ def bring_data(run: Run, project: Path) -> None:
         )
 
 
-def _place(run: Run, project: Path, name: str) -> Path:
+def _target(run: Run, project: Path, name: str) -> Path:
     """Where a file of the run's source goes. Raises Refusal if that is not in the project."""
-    place = project / name
-    if not place.parent.resolve().is_relative_to(project.resolve()) or place.is_symlink():
+    target = project / name
+    if not target.parent.resolve().is_relative_to(project.resolve()) or target.is_symlink():
         raise _not_the_source(run, name, "a path that leads out of the project, or a link")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    return place
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
 
 
 def _digest(path: Path) -> str:

@@ -78,8 +78,8 @@ def _bound(
     target: str, arguments: Mapping[str, Any], allowed: tuple[str, ...]
 ) -> Callable[..., Any]:
     built = {key: _built(value, allowed) for key, value in arguments.items() if key != TARGET}
-    places = built.pop(ARGS, [])
-    return functools.partial(resolve(target, allowed, TARGET), *places, **built)
+    positional = built.pop(ARGS, [])
+    return functools.partial(resolve(target, allowed, TARGET), *positional, **built)
 
 
 def _built(value: Any, allowed: tuple[str, ...]) -> Any:

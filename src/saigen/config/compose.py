@@ -103,12 +103,12 @@ def typed(
     """
     from pydantic import ValidationError
 
-    place: Where = (lambda key: f"{key} ({where})") if isinstance(where, str) else where
-    refuse_machine(values, place)
+    locate_key: Where = (lambda key: f"{key} ({where})") if isinstance(where, str) else where
+    refuse_machine(values, locate_key)
     try:
         config = Config.model_validate_json(canonical_json(values))
     except ValidationError as error:
-        raise refusal_of(error, place) from error
-    check_calls(values, place, root)
-    refuse_unportable(config, place)
+        raise refusal_of(error, locate_key) from error
+    check_calls(values, locate_key, root)
+    refuse_unportable(config, locate_key)
     return Composition(values=values, config=config, overrides=overrides)

@@ -153,13 +153,13 @@ def _refuse_edit(root: Path, text: str, plain: Composition) -> None:
     key, (there, here) = next(iter(changed.items()), ("its text", ("", "")))
     others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
     origins = Origins(root / CONF, read_sources(root / CONF), last.overrides if last else ())
-    place = origins.where(key).removeprefix(key).strip()
+    origin = origins.where(key).removeprefix(key).strip()
     raise Refusal(
         f"params.yaml was edited by hand: {key}{others}",
         where=f"{key} ({PARAMS})",
-        expected=f"{in_hydras_words(there)}, {place.strip('()')}",
+        expected=f"{in_hydras_words(there)}, {origin.strip('()')}",
         got=in_hydras_words(here),
-        fix=f"undo it with `saigen compose --write`; then edit {place}, "
+        fix=f"undo it with `saigen compose --write`; then edit {origin}, "
         f"or run `dvc exp run -S {key}={in_hydras_words(here)}`",
     )
 

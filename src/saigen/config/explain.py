@@ -50,10 +50,10 @@ class Explanation(BaseModel):
         return self.model_dump_json(indent=2, by_alias=True, exclude_none=True)
 
     def __str__(self) -> str:
-        told = self.model_dump(
+        values = self.model_dump(
             by_alias=True, exclude_none=True, exclude={"schema_", "key", "value"}
         )
-        lines = [f"  {name + ':':<13}{text}" for name, text in told.items()]
+        lines = [f"  {name + ':':<13}{text}" for name, text in values.items()]
         return "\n".join([f"{self.key}: {self.value}", *lines])
 
 

@@ -138,8 +138,8 @@ def _uncomposed(error: Exception, overrides: tuple[str, ...], origins: Origins) 
         what = f"{blamed or 'the config'} cannot be composed"
         expected = "an override in the words of hydra.cc/docs/advanced/override_grammar/basic"
         blamed = ""
-    place = f"command line: {blamed or ' '.join(overrides)}" if overrides else "conf/config.yaml"
-    where = f"{key} ({place})".strip()
+    location = f"command line: {blamed or ' '.join(overrides)}" if overrides else "conf/config.yaml"
+    where = f"{key} ({location})".strip()
     return Refusal(what, where=where, expected=expected, got=blamed or message, fix=fix)
 
 
@@ -160,11 +160,11 @@ def _wrong_default(name: str, key: str, sources: dict[str, Source], message: str
 def _no_file(missing: str, known: list[str], sources: dict[str, Source]) -> Refusal:
     """A defaults list that picks an option which does not exist."""
     group, _, option = missing.rpartition("/")
-    places = [
+    locations = [
         f"{source.file}:{entry.line}"
         for source in sources.values()
         for key, entry in source.entries.items()
         if key.startswith("defaults.") and entry.text == option
     ]
     write = repr(nearest(option, known) or known[0]) if known else f"add conf/{missing}.yaml"
-    return no_option(group, option, known, places[0] if places else "conf/config.yaml", write)
+    return no_option(group, option, known, locations[0] if locations else "conf/config.yaml", write)

@@ -12,7 +12,7 @@ from typing import Any
 from saigen.config.keys import leaves
 from saigen.errors import Refusal
 
-_PLACES = (
+_PATHS = (
     (re.compile(r"([/~\\]|[A-Za-z]:[\\/]|file:)|.*[\s=:,;'\"(](/[\w.+-]+){2,}", re.DOTALL),
      "an absolute path"),
     (re.compile(r"(.*[\\/])?\.\.([\\/]|$)", re.DOTALL), "a path that leaves the project"),
@@ -49,9 +49,9 @@ def _reason(text: str) -> str:
     """Why a text belongs to one machine or to no text at all, or an empty text."""
     if _HIDDEN.search(text):
         return "a control character"
-    places = (what for pattern, what in _PLACES if pattern.match(text))
+    matches = (what for pattern, what in _PATHS if pattern.match(text))
     names = (f"the {what} of this machine" for what, name in _names() if _names_it(text, name))
-    return next(places, "") or next(names, "")
+    return next(matches, "") or next(names, "")
 
 
 def _names_it(text: str, name: str) -> bool:

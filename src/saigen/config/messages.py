@@ -66,8 +66,8 @@ def refusal_of(error: ValidationError, where: Where, newer: Newer = NEWER_KEYS) 
     return refusal
 
 
-def _key(place: tuple[int | str, ...]) -> str:
-    parts = ["_target_" if part == "target" else str(part) for part in place if part != "[key]"]
+def _key(location: tuple[int | str, ...]) -> str:
+    parts = ["_target_" if part == "target" else str(part) for part in location if part != "[key]"]
     return ".".join(parts)
 
 

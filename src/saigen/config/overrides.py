@@ -73,11 +73,11 @@ def normalized(texts: Iterable[str], sources: dict[str, Source]) -> tuple[str, .
     return tuple(kept)
 
 
-def no_option(group: str, option: str, known: list[str], place: str, write: str) -> Refusal:
+def no_option(group: str, option: str, known: list[str], location: str, write: str) -> Refusal:
     """A group has no such option."""
     return Refusal(
         f"the group {group or 'of conf/'} has no option {option!r}",
-        where=f"{group or option} ({place})",
+        where=f"{group or option} ({location})",
         expected=f"one of {', '.join(known)}" if known else "a group that has a folder in conf/",
         got=option,
         fix=f"write {write}" if known else f"{write}, or delete the line",

@@ -30,8 +30,8 @@ def refuse_presets(sources: dict[str, Source], *, composed: bool) -> None:
         if source.package or name == "config" or name.startswith("local/"):
             continue
         header, sets = _SETS.search(source.text), what_it_sets(source)
-        said = [key.strip() for key in header.group(1).split(",")] if header else []
-        one, other = (sets, said) if composed else (said, sets)
+        declared = [key.strip() for key in header.group(1).split(",")] if header else []
+        one, other = (sets, declared) if composed else (declared, sets)
         for key in (key for key in one if key not in other):
             line = source.entries[key].line if key in source.entries else 1
             raise Refusal(

@@ -110,8 +110,10 @@ def _named(name: str, sources: dict[str, Source]) -> list[str]:
             option = entry.text.strip("\"'")
             head = words[2].split()[-1] if len(words) > 2 else ""
             inside = f"{head}/{option}".strip("/")
-            places = (inside.lstrip("/"), f"{group}/{inside}".strip("/"))
-            found += [place for place in dict.fromkeys(places) if place in sources][:1]
+            candidates = (inside.lstrip("/"), f"{group}/{inside}".strip("/"))
+            found += [candidate for candidate in dict.fromkeys(candidates) if candidate in sources][
+                :1
+            ]
     return found
 
 
@@ -167,9 +169,9 @@ def _entries(node: Any, key: str, text: str, file: str) -> Iterator[tuple[str, E
         full = f"{key}.{name}" if key else str(name)
         leaf = isinstance(value, yaml.ScalarNode) or not value.value or value.flow_style
         first, last = value.start_mark.index, value.end_mark.index
-        said = _COMMENT.match(text, last if leaf else start.end_mark.index)
+        match = _COMMENT.match(text, last if leaf else start.end_mark.index)
         if leaf or not is_list:
-            comment, written = said.group(1) if said else "", text[first:last] if leaf else None
+            comment, written = match.group(1) if match else "", text[first:last] if leaf else None
             yield full, Entry(start.start_mark.line + 1, comment, written)
         yield from _entries(value, full, text, file)
 

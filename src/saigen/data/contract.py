@@ -45,7 +45,7 @@ def broken(what: str, method: Any, expected: str, got: str) -> Refusal:
     return Refusal(what, where=place_of(method), expected=expected, got=got, fix=fix)
 
 
-def told(value: Any) -> str:
+def described(value: Any) -> str:
     """A value in a few words: its type, and the shape or length that it has."""
     name = type(value).__name__
     if isinstance(value, torch.Tensor | np.ndarray):
@@ -99,16 +99,16 @@ def check_loss(result: Any, task: Task) -> None:
         return broken(what, task.loss, expected, got)
 
     if not isinstance(result, tuple | list) or len(result) != 2:
-        raise refuse("the loss comes without its count", told(result))
+        raise refuse("the loss comes without its count", described(result))
     loss, count = result
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.is_floating_point():
-        raise refuse("the loss is not one number", told(loss))
+        raise refuse("the loss is not one number", described(loss))
     if not loss.requires_grad:
-        raise refuse("the loss has no gradient", f"{told(loss)} without requires_grad")
+        raise refuse("the loss has no gradient", f"{described(loss)} without requires_grad")
     if isinstance(count, torch.Tensor | np.ndarray | np.generic) and math.prod(count.shape) == 1:
         count = count.item()
     if isinstance(count, bool) or not isinstance(count, int | float) or not count >= 0:
-        raise refuse("the loss's count is not a number from 0 up", told(count))
+        raise refuse("the loss's count is not a number from 0 up", described(count))
 
 
 def rows_of(found: Any, rows: int, kept: int, task: Task) -> dict[str, np.ndarray]:
@@ -120,7 +120,7 @@ def rows_of(found: Any, rows: int, kept: int, task: Task) -> dict[str, np.ndarra
     expected = f"a mapping of names to tensors of real numbers, one row a sample ({rows})"
     named = isinstance(found, Mapping) and all(isinstance(n, str) and n for n in found)
     if not named or not found:
-        raise broken("the predictions have no names", task.predictions, expected, told(found))
+        raise broken("the predictions have no names", task.predictions, expected, described(found))
     kept_rows = {}
     for name, value in found.items():
         array = value.detach() if isinstance(value, torch.Tensor) else value
@@ -133,7 +133,7 @@ def rows_of(found: Any, rows: int, kept: int, task: Task) -> dict[str, np.ndarra
             or np.shape(value)[:1] != (rows,)
         ):
             what = f"the prediction {name!r} is not a row of real numbers for each sample"
-            raise broken(what, task.predictions, expected, told(value))
+            raise broken(what, task.predictions, expected, described(value))
         kept_rows[name] = array[:kept]
     return kept_rows
 
@@ -159,13 +159,13 @@ def metrics_of(found: Any, task: Task) -> dict[str, float]:
     """Every metric as a float. Raises Refusal if one has no name or is not one real number."""
     expected = "a mapping of names to numbers: {'accuracy': 0.9}"
     if not isinstance(found, Mapping) or not found:
-        raise broken("the metrics have no names", task.metrics, expected, told(found))
+        raise broken("the metrics have no names", task.metrics, expected, described(found))
     floats = {}
     for name, value in found.items():
         number = _float(value)
         if number is None or not isinstance(name, str) or not name:
             what = f"the metric {name!r} is not one number with a name"
-            raise broken(what, task.metrics, expected, f"{name!r}: {told(value)}")
+            raise broken(what, task.metrics, expected, f"{name!r}: {described(value)}")
         floats[str(name)] = number
     return floats
 

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
-from saigen.data.contract import broken, told
+from saigen.data.contract import broken, described
 from saigen.errors import Failure, Refusal
 from saigen.interruption import outlive_a_stop
 from saigen.streams import Streams
 
 Batch = dict[str, torch.Tensor]
-Place = tuple[int, np.ndarray]  # an epoch, and the samples (B,) of one microbatch
+Position = tuple[int, np.ndarray]  # an epoch, and the samples (B,) of one microbatch
 
 
 class Dataset(Protocol):
@@ -76,7 +76,7 @@ class Loader:
         self.reads_at_once = hasattr(dataset, "__getitems__")
         self._takes_generator = not self.reads_at_once and _takes_generator(dataset)
 
-    def batches(self, places: Iterator[Place]) -> Iterator[Batch]:
+    def batches(self, positions: Iterator[Position]) -> Iterator[Batch]:
         """The microbatches at `places`, in their order.
 
         Workers prefetch. The DataLoader gets a generator of its own: without one, iterating it
@@ -84,11 +84,11 @@ class Loader:
         batches, Failure if one ends or gives nothing in time.
         """
         if self._workers == 0:
-            read = map(self.__getitem__, places)
+            read = map(self.__getitem__, positions)
             return map(_pinned, read) if self._pinned else read
         loader: DataLoader[Batch] = DataLoader(
             cast(Any, self),
-            sampler=cast(Any, places),
+            sampler=cast(Any, positions),
             batch_size=None,
             num_workers=self._workers,
             worker_init_fn=_begin_worker,
@@ -103,9 +103,9 @@ class Loader:
             raise _no_shared_memory(Refusal, str(error)) from error
         return _handed_over(iter(loader))
 
-    def __getitem__(self, place: Place) -> Batch:
+    def __getitem__(self, position: Position) -> Batch:
         """Read one microbatch."""
-        epoch, samples = place
+        epoch, samples = position
         if self.reads_at_once:
             batch = _tensors(self._dataset.__getitems__(samples), self._dataset.__getitems__)
         else:
@@ -177,7 +177,7 @@ def _tensor(name: str, value: Any, reader: Any) -> torch.Tensor:
         return torch.from_numpy(array if array.dtype.isnative else array.astype(array.dtype.name))
     except (TypeError, ValueError) as error:
         expected = "arrays of numbers or truths, of a type that torch has"
-        raise broken(f"torch cannot take {name!r}", reader, expected, told(value)) from error
+        raise broken(f"torch cannot take {name!r}", reader, expected, described(value)) from error
 
 
 def _unreadable(read: Any, reader: Any) -> Refusal:
@@ -185,7 +185,7 @@ def _unreadable(read: Any, reader: Any) -> Refusal:
         "a sample has no names",
         reader,
         "a mapping of names to arrays, such as {'inputs': image, 'targets': label}",
-        told(read),
+        described(read),
     )
 
 

@@ -122,7 +122,7 @@ def _permute(network: _Network, n: int, values: Indices) -> Indices:
     outside = np.flatnonzero(images >= n)
     while outside.size:
         for start in range(0, outside.size, _BLOCK):
-            places = outside[start : start + _BLOCK]
-            images[places] = network(images[places])
+            positions_outside = outside[start : start + _BLOCK]
+            images[positions_outside] = network(images[positions_outside])
         outside = outside[images[outside] >= n]
     return images

@@ -70,10 +70,10 @@ def split_of(record_id: str, salt: str, fractions: Fractions) -> str:
     The first 8 bytes of SHA-256(salt, NUL, id), as a fraction of 2^64, against the fractions.
     """
     head = hashlib.sha256(f"{salt}\0{record_id}".encode()).digest()[:8]
-    place = int.from_bytes(head, "big") / 2**64
-    if place < fractions.train:
+    position = int.from_bytes(head, "big") / 2**64
+    if position < fractions.train:
         return "train"
-    return "validation" if place < fractions.train + fractions.validation else "test"
+    return "validation" if position < fractions.train + fractions.validation else "test"
 
 
 def check_snapshot(data: Data, root: Path, digest: Callable[[Path], str]) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def check_snapshot(data: Data, root: Path, digest: Callable[[Path], str]) -> dic
                 got="no such file",
                 fix="run `make data` (or `dvc pull`)",
             )
-    told: dict[str, Any] = read_document(
+    stated: dict[str, Any] = read_document(
         provenance,
         Provenance,
         name="provenance",
@@ -100,16 +100,16 @@ def check_snapshot(data: Data, root: Path, digest: Callable[[Path], str]) -> dic
         "src/project/snapshot.py shows how one is written",
     )
     found = digest(snapshot)
-    if found != told["sha256"]:
+    if found != stated["sha256"]:
         raise Refusal(
             "the snapshot is not the one that was taken",
             where=data.snapshot,
-            expected=f"sha256 {told['sha256']} ({data.provenance})",
+            expected=f"sha256 {stated['sha256']} ({data.provenance})",
             got=f"sha256 {found}",
             fix="`git checkout data.dvc && dvc checkout --force data.dvc` brings it back; "
             "for new data, take a new snapshot with a provenance of its own",
         )
-    return told
+    return stated
 
 
 def prepare(

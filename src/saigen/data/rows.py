@@ -30,26 +30,26 @@ class CsvRows:
 
     def column(self, name: str) -> list[str]:
         """The texts of a column."""
-        place = self.columns.index(name)
-        return [row[place] for row in self.cells]
+        index = self.columns.index(name)
+        return [row[index] for row in self.cells]
 
     def whole_numbers(self, names: Sequence[str], lowest: int, highest: int) -> np.ndarray:
         """The numbers of some columns, (rows, columns) int64. Raises Refusal on another text, and
         on a number out of range.
         """
-        places = [self.columns.index(name) for name in names]
+        indices = [self.columns.index(name) for name in names]
         known: dict[str, int] = {}
         found = np.empty((len(self.cells), len(names)), np.int64)
         for number, row in enumerate(self.cells):
-            for text in {row[place] for place in places} - known.keys():
+            for text in {row[index] for index in indices} - known.keys():
                 if not _WHOLE.fullmatch(text) or not lowest <= int(text) <= highest:
-                    name = next(name for name, p in zip(names, places, strict=True)
+                    name = next(name for name, p in zip(names, indices, strict=True)
                                 if row[p] == text)  # fmt: skip
                     raise self.refusal(
                         number, name, f"a whole number from {lowest} to {highest}", text
                     )
                 known[text] = int(text)
-            found[number] = [known[row[place]] for place in places]
+            found[number] = [known[row[index]] for index in indices]
         return found
 
     def refusal(self, row: int, column: str, expected: str, got: str) -> Refusal:
@@ -89,10 +89,10 @@ def _text(path: Path) -> str:
     content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")  # spreadsheets begin UTF-8 with a mark
-        place = text.find("\0")
-        if place < 0:
+        index = text.find("\0")
+        if index < 0:
             return text
-        line, got = text.count("\n", 0, place) + 1, "the character NUL"
+        line, got = text.count("\n", 0, index) + 1, "the character NUL"
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         got = f"the byte 0x{content[error.start]:02x}"

@@ -32,7 +32,7 @@ def noted(root: Path, known: Collection[str]) -> Iterator[dict[str, str]]:
         return plain(file, mode, *more, **options)
 
     allowed_modules(Path.cwd())  # which opens a file the first time
-    place = Path(os.path.abspath(root))  # noqa: PTH100 - links are not followed
+    base = Path(os.path.abspath(root))  # noqa: PTH100 - links are not followed
     before = _modules(root)
     for name in before:
         del sys.modules[name]
@@ -47,7 +47,7 @@ def noted(root: Path, known: Collection[str]) -> Iterator[dict[str, str]]:
                 del sys.modules[name]
             sys.modules.update(before)
     read = {Path(path) for path in opened if not path.endswith((".py", ".pyc"))}
-    inside = {p.relative_to(place): p for p in read if p.is_relative_to(place)}
+    inside = {p.relative_to(base): p for p in read if p.is_relative_to(base)}
     inside |= {p.relative_to(root.resolve()): p for p in map(_file, imported.values())}
     for part, path in sorted(inside.items()):
         if str(part) not in known and not part.parts[0].startswith(".") and path.is_file():

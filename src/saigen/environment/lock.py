@@ -67,8 +67,8 @@ def _held(root: Path, policy: str) -> Drift:
             fix=f"{mend()}; reproducibility.environment_drift=warn takes and records it",
         )
     if found.lines and os.environ.get("RANK", "0") == "0":
-        told = f"{_DRIFTED}, which is recorded: {found.words()}; to mend it: {mend()}"
-        print(f"warning: {told}", file=sys.stderr)
+        text = f"{_DRIFTED}, which is recorded: {found.words()}; to mend it: {mend()}"
+        print(f"warning: {text}", file=sys.stderr)
     return found
 
 

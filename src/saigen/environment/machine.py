@@ -104,10 +104,10 @@ def _container() -> dict[str, str] | str:
     """The image as the image's own start tells it; `none` on a host."""
     if os.environ.get("SAIGEN_ENVIRONMENT") != "container":
         return "none"
-    told = {
+    values = {
         n: os.environ.get(f"SAIGEN_IMAGE_{n}".upper()) for n in ("id", "digest", "commit", "lock")
     }
-    return {name: value for name, value in told.items() if value is not None} or {"id": "unknown"}
+    return {name: value for name, value in values.items() if value is not None} or {"id": "unknown"}
 
 
 def _os_name() -> str:

@@ -58,42 +58,44 @@ def audit(runs: Path) -> Audit:
         for file in (*sorted(runs.glob(f"*/{NAME}")), published / NAME):
             if file.is_file():
                 read[file.parent] = digest_file(file), _read(file.parent)
-        told: list[Finding | str] = []
+        entries: list[Finding | str] = []
         if published in read and isinstance(record := read[published][1], dict):
-            told += _files(published, record, elsewhere=True)
+            entries += _files(published, record, elsewhere=True)
     lines, altered = ledger.examine(content)
-    told[:0] = [Finding(where=f"{path}:{number}", what="the line is not the one that was written")
-                for number in altered]  # fmt: skip
-    told += [f"{path}: its last line was torn while it was written; the next run cuts it off"
+    entries[:0] = [
+        Finding(where=f"{path}:{number}", what="the line is not the one that was written")
+        for number in altered
+    ]
+    entries += [f"{path}: its last line was torn while it was written; the next run cuts it off"
              for _ in range(bool(ledger.torn_tail(content)))]  # fmt: skip
     aside = {str(line["repaired"]) for line in lines if "repaired" in line}
-    told += [f"{path}: repaired; what stood there is in {name}" for name in sorted(aside)]
+    entries += [f"{path}: repaired; what stood there is in {name}" for name in sorted(aside)]
     newest = {str(line.get("run")): line for line in lines}
-    told += [f"{run}: in the ledger, its folder is not here" for run in newest
+    entries += [f"{run}: in the ledger, its folder is not here" for run in newest
              if not (runs / run).is_dir()]  # fmt: skip
     files = 0
     for folder, (digest, record) in read.items():
         if isinstance(record, Refusal):
             what = f"the record cannot be read: {record.got}"
-            told.append(Finding(where=str(folder / NAME), what=what))
+            entries.append(Finding(where=str(folder / NAME), what=what))
             continue
         if folder == published:
-            told += _published(folder, digest, record, lines)
+            entries += _published(folder, digest, record, lines)
         else:
-            told += _entered(folder, digest, record, newest.get(folder.name))
-            told += _files(folder, record, elsewhere=False)
+            entries += _entered(folder, digest, record, newest.get(folder.name))
+            entries += _files(folder, record, elsewhere=False)
         files += len(record["files"])
     kept = sorted((runs / FOLDER).glob("[!.]*"))
     wrong = [copy for copy in kept if not is_regular(copy) or digest_file(copy) != copy.name]
-    told += [Finding(where=str(copy), what="not the bytes that its name says") for copy in wrong]
-    findings = [one for one in told if isinstance(one, Finding)]
+    entries += [Finding(where=str(copy), what="not the bytes that its name says") for copy in wrong]
+    findings = [one for one in entries if isinstance(one, Finding)]
     return Audit(
         verdict="altered" if findings else "intact",
         lines=len(lines),
         runs=len(read),
         files=files + len(kept),
         findings=findings,
-        notes=[one for one in told if isinstance(one, str)],
+        notes=[one for one in entries if isinstance(one, str)],
     )
 
 

@@ -164,8 +164,8 @@ def repair(runs: Path) -> str:
         if aside:
             write_whole(runs / aside, content)
         write_whole(runs / NAME, b"".join(map(_line, lines)))
-    told = f"; what stood there is in {runs / aside}" if aside else ""
-    return f"{runs / NAME}: {kept} lines kept, {len(lines) - kept} runs entered again{told}"
+    note = f"; what stood there is in {runs / aside}" if aside else ""
+    return f"{runs / NAME}: {kept} lines kept, {len(lines) - kept} runs entered again{note}"
 
 
 def _entry(

@@ -68,8 +68,8 @@ def note_beyond(record: dict[str, Any], root: Path, before: Collection[str]) -> 
 
 def _files(root: Path, modules: Mapping[str, Any]) -> Iterator[str]:
     """The files below src/ of the modules that have one."""
-    place = root.resolve()
+    top = root.resolve()
     for module in modules.values():
         file = getattr(module, "__file__", None)
-        if file and Path(file).is_relative_to(place / SOURCE):
-            yield str(Path(file).relative_to(place))
+        if file and Path(file).is_relative_to(top / SOURCE):
+            yield str(Path(file).relative_to(top))

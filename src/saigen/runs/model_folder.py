@@ -119,10 +119,10 @@ def write_model(
 
 def open_model(path: Path) -> ModelFolder:
     """Read a model folder and check every byte. Raises Refusal if anything is not as written."""
-    place = regular(path, MANIFEST) or path / MANIFEST
-    files = {MANIFEST: _read(place, DOCUMENT_BYTES)} if place.is_file() else {}
+    manifest_path = regular(path, MANIFEST) or path / MANIFEST
+    files = {MANIFEST: _read(manifest_path, DOCUMENT_BYTES)} if manifest_path.is_file() else {}
     manifest = read_document(
-        place,
+        manifest_path,
         Manifest,
         name="model folder",
         expected="the manifest that training writes last",
@@ -177,10 +177,10 @@ def _read(path: Path, limit: int) -> bytes:
 
 def refuse_other_model(model: ModelFolder, record: Mapping[str, Any]) -> None:
     """Raise Refusal unless a model folder is the one that a record tells of."""
-    told = record["recipe"]["digest"], (record["outcome"]["weights"] or {}).get("sha256")
+    expected = record["recipe"]["digest"], (record["outcome"]["weights"] or {}).get("sha256")
     found = model.manifest["recipe"], model.manifest["files"][WEIGHTS]
-    if found != told:
-        one, other = (f"recipe {r[:12]}, weights {str(w)[:12]}" for r, w in (told, found))
+    if found != expected:
+        one, other = (f"recipe {r[:12]}, weights {str(w)[:12]}" for r, w in (expected, found))
         raise Refusal(
             "the model in the folder of a run was made by another run",
             where=str(model.path),

@@ -369,8 +369,8 @@ def outcome_digest(outcome: dict[str, Any]) -> str | None:
 def is_proven_by(record: dict[str, Any], verification: Path) -> bool:
     """Whether a file that `verify` wrote is about the recipe of a record."""
     try:
-        told = parse_json(read_bytes(verification, DOCUMENT_BYTES))
-        return repeats(record["recipe"]["layers"], told["layers"], told["config"])
+        proof = parse_json(read_bytes(verification, DOCUMENT_BYTES))
+        return repeats(record["recipe"]["layers"], proof["layers"], proof["config"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 

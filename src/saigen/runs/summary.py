@@ -15,8 +15,8 @@ _FILES = ("weights in model/, the curve in history.csv", "the trace; weights are
 
 def metrics_line(metrics: Mapping[str, Metric] | None) -> str:
     """Metrics on one line."""
-    told = ", ".join(f"{name} {float(value):.4f}" for name, value in (metrics or {}).items())
-    return one_line(told) or "not evaluated"
+    text = ", ".join(f"{name} {float(value):.4f}" for name, value in (metrics or {}).items())
+    return one_line(text) or "not evaluated"
 
 
 def run_table(record: dict[str, Any]) -> str:

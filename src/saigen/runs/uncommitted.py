@@ -80,7 +80,7 @@ def keep(root: Path, folder: Path, found: dict[str, Any], code: Iterable[str]) -
     left_out: dict[str, str] = dict(found["left_out"])
     if found["commit"] is None:
         return {**found, "patch_sha256": None}
-    place = folder / UNCOMMITTED
+    kept_in = folder / UNCOMMITTED
     code = [name for name in code if name not in left_out]
     names = [n for n in {**found["changed"], **found["links"]} if _is_read(n) and n not in left_out]
     patch, names = _clean_patch(root, names, left_out)
@@ -89,14 +89,14 @@ def keep(root: Path, folder: Path, found: dict[str, Any], code: Iterable[str]) -
     whole += [n for n in found["untracked"] if _is_read(n) and n not in whole]
     if patch:
         modes = [(root / name).stat().st_mode for name in names if (root / name).is_file()]
-        write_whole(place / "code.patch", patch, mode=_common(modes))
+        write_whole(kept_in / "code.patch", patch, mode=_common(modes))
     for name in whole:
         if name in left_out:
             continue
         if objection := _objection(root, name, code):
             left_out[name] = objection
             continue
-        copy, path = place / "untracked" / name, root / name
+        copy, path = kept_in / "untracked" / name, root / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         write_whole(copy, path.read_bytes(), mode=path.stat().st_mode & 0o777)
     return {**found, "patch_sha256": digest_bytes(patch) if patch else None, "left_out": left_out}

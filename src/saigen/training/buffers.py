@@ -36,13 +36,13 @@ class Buffer:
     """One buffer, in every place where the model has it."""
 
     name: str
-    places: list[tuple[nn.Module, str]]
+    parts: list[tuple[nn.Module, str]]
     tensor: Tensor
     rule: str
 
     def adopt(self) -> None:
         """Copy what was assigned in its place, and put it back there."""
-        for module, key in self.places:
+        for module, key in self.parts:
             now = module._buffers.get(key)
             if now is self.tensor:
                 continue
@@ -63,7 +63,7 @@ def buffers_to_reduce(model: nn.Module) -> list[Buffer]:
             buffer = found.setdefault(
                 id(tensor), Buffer(name, [], tensor, _rule(module, key, name, tensor))
             )
-            buffer.places.append((module, key))
+            buffer.parts.append((module, key))
     return list(found.values())
 
 
@@ -84,7 +84,7 @@ class StepBuffers:
 
     def __init__(self, reduced: list[tuple[Buffer, list[Tensor]]], microbatches: int) -> None:
         """Take the buffers and their places in the gradient buffer."""
-        self._reduced = [(b, places, torch.empty_like(b.tensor)) for b, places in reduced]
+        self._reduced = [(b, parts, torch.empty_like(b.tensor)) for b, parts in reduced]
         self._microbatches = microbatches
         self._differ: dict[str, Tensor] = {}
 
@@ -95,24 +95,24 @@ class StepBuffers:
 
     def end_microbatch(self) -> None:
         """Write what the microbatch did to the buffers into the gradient buffer, and undo it."""
-        for buffer, places, began in self._reduced:
+        for buffer, parts, began in self._reduced:
             buffer.adopt()
             now = buffer.tensor
             if buffer.rule in ("mean", "sum"):
                 # Unchanged is zero even where infinity stands.
-                torch.sub(now, began, out=places[0]).masked_fill_(now == began, 0)
+                torch.sub(now, began, out=parts[0]).masked_fill_(now == began, 0)
             elif buffer.rule == SAME:
-                torch.bitwise_not(places[0].copy_(_bytes(now)), out=places[1])
+                torch.bitwise_not(parts[0].copy_(_bytes(now)), out=parts[1])
             else:
-                places[0].copy_(now if buffer.rule == "max" else _opposite(now))
+                parts[0].copy_(now if buffer.rule == "max" else _opposite(now))
             now.copy_(began)
 
     def end_step(self) -> None:
         """Take over the gradient buffer's totals over the step's microbatches."""
-        for buffer, places, _ in self._reduced:
-            now, total = buffer.tensor, places[0]
+        for buffer, parts, _ in self._reduced:
+            now, total = buffer.tensor, parts[0]
             if buffer.rule == SAME:
-                differ = (total != ~places[1]).any()
+                differ = (total != ~parts[1]).any()
                 seen = self._differ.get(buffer.name)
                 self._differ[buffer.name] = differ if seen is None else seen | differ
                 now.copy_(total.view(now.dtype).view(now.shape))
@@ -137,16 +137,16 @@ class StepBuffers:
 
 
 def _rule(module: nn.Module, key: str, name: str, tensor: Tensor) -> str:
-    told = getattr(module, "microbatch_reduction", None)
-    if told and key in told:
+    rules_given = getattr(module, "microbatch_reduction", None)
+    if rules_given and key in rules_given:
         rules = _possible(tensor.dtype)
-        if (rule := str(told[key])) in rules:
+        if (rule := str(rules_given[key])) in rules:
             return rule
         raise Refusal(
             "there is no such rule for a buffer",
             where=f"model, {name!r}: microbatch_reduction",
             expected=f"for {tensor.dtype} one of {', '.join(rules)}",
-            got=repr(told[key]),
+            got=repr(rules_given[key]),
             fix="choose one of them, or leave the buffer out and set trainer.microbatches=1",
         )
     if isinstance(module, _NormBase):

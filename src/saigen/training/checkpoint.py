@@ -219,9 +219,9 @@ def _body(folder: Path) -> dict[str, Any]:
         values=2 * _HELD,
         depth=2 * _DEPTH,
     )
-    told = {key: value for key, value in body.items() if key != "digest"}
+    content = {key: value for key, value in body.items() if key != "digest"}
     named = f"step-{body['step']:012d}"
-    got = "" if digest_value(told) == body["digest"] else f"{_VALUES} was altered"
+    got = "" if digest_value(content) == body["digest"] else f"{_VALUES} was altered"
     got = got or ("" if folder.name == named else f"it holds step {body['step']}")
     if got:
         raise Refusal(

@@ -29,8 +29,8 @@ class Clipping:
         total = sum(map(len, blocks))
         wide = reduce(torch.promote_types, (g.dtype for g in gradients), torch.float32)
         self._norms = torch.zeros(total, dtype=wide, device=gradients[0].device)
-        places = torch.split(self._norms, [len(block) for block in blocks])
-        self._blocks = list(zip(blocks, places, strict=True))
+        norms = torch.split(self._norms, [len(block) for block in blocks])
+        self._blocks = list(zip(blocks, norms, strict=True))
 
     def norm(self) -> float | Tensor:
         """The Euclidean norm of all gradients: a number on the CPU, elsewhere () float64.
@@ -39,8 +39,8 @@ class Clipping:
         long; float64 gradients have it) and summed in float64: on the CPU exactly rounded, thus in
         any order (`math.fsum`).
         """
-        for block, place in self._blocks:
-            torch.linalg.vector_norm(block, dim=1, dtype=place.dtype, out=place)
+        for block, norm_of in self._blocks:
+            torch.linalg.vector_norm(block, dim=1, dtype=norm_of.dtype, out=norm_of)
         if self._on_host:
             return math.sqrt(math.fsum([n * n for n in self._norms.numpy().tolist()]))
         norm: Tensor = torch.linalg.vector_norm(self._norms.double())

@@ -64,9 +64,9 @@ class FlatModel:
         self.grad_buffer = self.layout.flat_buffer(device)
         self._spans = [span for span in self.layout.spans if span.kind == "parameter"]
         for span in self._spans:
-            tensor, place = own[span.name], span.of(self.values)
-            place.copy_(tensor.detach())
-            tensor.data = place
+            tensor, memory = own[span.name], span.of(self.values)
+            memory.copy_(tensor.detach())
+            tensor.data = memory
             tensor.grad = span.of(self.grad_buffer)
         self._blocks = self.layout.of_kind("parameter")
         # as real numbers, which is how all but the optimizer looks at complex ones
@@ -80,8 +80,8 @@ class FlatModel:
 
     def parameters(self) -> list[tuple[str, Tensor, Tensor]]:
         """Each parameter's name, and the bytes of its weights and of its gradient, (bytes,)."""
-        places = [(span.name, slice(span.start, span.stop)) for span in self._spans]
-        return [(name, self.values[place], self.grad_buffer[place]) for name, place in places]
+        memory_of = [(span.name, slice(span.start, span.stop)) for span in self._spans]
+        return [(name, self.values[memory], self.grad_buffer[memory]) for name, memory in memory_of]
 
     def gradients_of(self, parameters: Set[int]) -> list[Tensor]:
         """The gradients of the parameters with these ids, (elements,) each, as real numbers."""
@@ -97,10 +97,10 @@ class FlatModel:
         buffer.
         """
         spans = iter(s for k in ("buffer", "counter") for s in self.layout.spans if s.kind == k)
-        places: dict[str, list[Tensor]] = {}
+        memory_of: dict[str, list[Tensor]] = {}
         for span in spans:
-            places.setdefault(span.name, []).append(span.of(self.grad_buffer))
-        return [(buffer, places[buffer.name]) for buffer in self._buffers]
+            memory_of.setdefault(span.name, []).append(span.of(self.grad_buffer))
+        return [(buffer, memory_of[buffer.name]) for buffer in self._buffers]
 
     def held(self, *, one_tensor: bool) -> dict[str, nn.Parameter]:
         """Return what the optimizer shall hold, by name.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from saigen.data.contract import Task, some_of
-from saigen.data.loader import Batch, Dataset, Place
+from saigen.data.loader import Batch, Dataset, Position
 from saigen.project_code import place_of
 from saigen.training.state import PutBack, same_bits
 from saigen.training.untrained import TORCH_S_OWN
@@ -67,14 +67,14 @@ def hidden_state(
 
 
 def hidden_in_reading(
-    read: Callable[[Place], Batch], place: Place, batch: Batch, dataset: Dataset
+    read: Callable[[Position], Batch], position: Position, batch: Batch, dataset: Dataset
 ) -> list[str]:
     """Whether the samples of a batch, which was just read, are others when they are read again,
     behind some of them.
     """
-    epoch, samples = place
+    epoch, samples = position
     read((epoch, samples[: len(samples) // 2 + 1]))
-    again = read(place)
+    again = read(position)
     other = [n for n, rows in batch.items() if n not in again or not same_bits(rows, again[n])]
     if not other:
         return []

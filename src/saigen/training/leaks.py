@@ -61,7 +61,7 @@ class GlobalsWatch:
         self._locate = self._always or bool(moved)
         return moved
 
-    def said(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """What there is to say of draws outside of streams."""
         if not self.counts:
             return []

@@ -84,8 +84,8 @@ def _forward_stack(again: Callable[[], Any]) -> list[tuple[str, int]]:
         for node in _nodes(loss.grad_fn):
             node.register_prehook(partial(_began, begun, node))
         loss.backward()
-    told = "".join(begun[-1].metadata.get("traceback_", ())) if begun else ""
-    return [(file, int(line)) for file, line in _FRAME.findall(told)]
+    trace_text = "".join(begun[-1].metadata.get("traceback_", ())) if begun else ""
+    return [(file, int(line)) for file, line in _FRAME.findall(trace_text)]
 
 
 def _nodes(last: Any) -> list[Any]:

@@ -100,22 +100,22 @@ def join(device: str, timeout_seconds: float) -> Group:
 
     Raises Refusal if there is no device for this one, Failure if the others do not come.
     """
-    place = launched() if is_rank() else Launched(0, 1, 0, None)
-    if place.world > 1:
+    launched_as = launched() if is_rank() else Launched(0, 1, 0, None)
+    if launched_as.world > 1:
         import torch.distributed as dist
 
         with partners_needed():
             dist.init_process_group(
-                _backend(place, device),
+                _backend(launched_as, device),
                 init_method=os.environ.get(RENDEZVOUS, "env://"),
-                rank=place.rank,
-                world_size=place.world,
+                rank=launched_as.rank,
+                world_size=launched_as.world,
                 timeout=datetime.timedelta(seconds=timeout_seconds),
             )
-    return Group(place.rank, place.world)
+    return Group(launched_as.rank, launched_as.world)
 
 
-def _backend(place: Launched, device: str) -> str:
+def _backend(launched_as: Launched, device: str) -> str:
     """Take this process's device. NCCL wants one for each; where they share, Gloo goes through the
     processor's memory. Raises Refusal where nobody says that they share.
     """
@@ -123,17 +123,17 @@ def _backend(place: Launched, device: str) -> str:
 
     if device == "cpu" or not (devices := torch.cuda.device_count()):
         return "gloo"  # that there is no device is told when the switches are set
-    shared = place.beside is not None and place.beside > devices
-    if place.local_rank >= devices and not shared:
+    shared = launched_as.beside is not None and launched_as.beside > devices
+    if launched_as.local_rank >= devices and not shared:
         raise Refusal(
             "there are fewer CUDA devices than processes on this machine",
             where="LOCAL_RANK (environment)",
             expected=f"below {devices}, the number of devices, where {BESIDE} does not tell that "
             "more share them",
-            got=str(place.local_rank),
+            got=str(launched_as.local_rank),
             fix="start one process a device, or with torchrun or hardware.processes, which tell it",
         )
-    torch.cuda.set_device(place.local_rank % devices)
+    torch.cuda.set_device(launched_as.local_rank % devices)
     return "gloo" if shared else "nccl"
 
 

@@ -126,8 +126,8 @@ class _Exchange:
         )
         # Gloo exchanges what lies with the processor
         self._by_host = flat.grad_buffer.is_cuda and dist.get_backend(processes) == "gloo"
-        place = "cpu" if self._by_host else flat.grad_buffer.device
-        self._inbox = flat.grad_buffer.new_empty(sum(self._received), device=place)
+        device = "cpu" if self._by_host else flat.grad_buffer.device
+        self._inbox = flat.grad_buffer.new_empty(sum(self._received), device=device)
 
     def total(self, sums: list[Tensor], into: Tensor) -> None:
         """Write the sum of all processes' sums into a flat buffer; `sums` go from left to right."""

@@ -217,7 +217,7 @@ class Run:
         rows = np.arange(trainer.batch_size // trainer.microbatches)
         batch = loader[0, rows]
         kept.warnings += hidden_in_reading(loader.__getitem__, (0, rows), batch, self._dataset)
-        metrics, said = sanity_check(
+        metrics, warnings = sanity_check(
             self._published(),
             to_device(batch, self.device),
             self._validation,
@@ -225,7 +225,7 @@ class Run:
             autocast,
             put_back=self._put_back,
         )
-        kept.warnings += said
+        kept.warnings += warnings
         refuse_unmeasured(metrics, self.config)
         for text in kept.warnings:
             self._say(f"warning: {text}")
@@ -344,9 +344,9 @@ class Run:
         if self._files:
             self._files.close()
         self._progress.close()
-        said = kept.warnings
-        late = [*self._watch.said(), *self._totals.said(), *self._put_back.said()]
-        late = [text for text in late if text not in said]
+        warnings = kept.warnings
+        late = [*self._watch.warnings(), *self._totals.warnings(), *self._put_back.warnings()]
+        late = [text for text in late if text not in warnings]
         for text in late:
             self._say(f"warning: {text}")
         if self._interrupted:
@@ -370,7 +370,7 @@ class Run:
                 "steps": self.done - self._first,
                 "draws_outside_streams": dict(self._watch.counts),
                 "first_draw_outside_streams": self._watch.first,
-                "warnings": [*said, *late],
+                "warnings": [*warnings, *late],
                 "seconds": time.monotonic() - self._started,
             },
         )

@@ -62,17 +62,17 @@ def sanity_check(
     for name, parameter in tried.named_parameters():
         if parameter is not own[name]:
             raise replaced(name, *VALUES)
-    said = untrained.said(result[0])
+    warnings = untrained.warnings(result[0])
     del result  # and the graph with it
-    said += hidden_state(tried, task, loss_of, batch, is_copy=kept is None)
-    said += _mean(loss_of, batch, task)
+    warnings += hidden_state(tried, task, loss_of, batch, is_copy=kept is None)
+    warnings += _mean(loss_of, batch, task)
     with put_back.behind(tried):
         _, metrics = validation.measure(tried)
-    said += validation.warnings(tried) + put_back.said()
+    warnings += validation.warnings(tried) + put_back.warnings()
     refuse_other_parts(tried, began)
     if kept is not None:
         import_model(model, *kept)
-    return metrics, said
+    return metrics, warnings
 
 
 def _copy(model: torch.nn.Module) -> torch.nn.Module:

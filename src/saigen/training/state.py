@@ -68,7 +68,7 @@ class PutBack:
             self._changed |= {name.strip(".") or "_extra_state" for name in changed}
             import_model(model, tensors, values)
 
-    def said(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """What there is to say of it, and was not said yet."""
         names, self._told = some_of(sorted(self._changed - self._told)), set(self._changed)
         if not names:

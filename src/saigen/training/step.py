@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from saigen.config.schema import Trainer
-from saigen.data.loader import Batch, Loader, Place, to_device
+from saigen.data.loader import Batch, Loader, Position, to_device
 from saigen.data.order import Order
 from saigen.errors import Refusal
 from saigen.interruption import StopRequest
@@ -36,7 +36,7 @@ class Batches:
 
     def begin(self, steps: range, samples: int) -> None:
         """Begin to read the microbatches of these steps."""
-        self._ahead = self._loader.batches(self._places(steps, samples))
+        self._ahead = self._loader.batches(self._positions(steps, samples))
 
     def next(self) -> Batch:
         """The next microbatch, tensors of B rows by name, on the device."""
@@ -51,13 +51,13 @@ class Batches:
     def again(self, microbatch: int) -> Batch:
         """A microbatch of this step, read once more."""
         epoch, batch = self._drawn[0]
-        return to_device(self._loader[self._place(epoch, batch, microbatch)], self._device)
+        return to_device(self._loader[self._position(epoch, batch, microbatch)], self._device)
 
     def take_indices(self) -> np.ndarray:
         """The samples of the whole step, (batch_size,) int64; the step is over with that."""
         return self._drawn.popleft()[1]
 
-    def _places(self, steps: range, samples: int) -> Iterator[Place]:
+    def _positions(self, steps: range, samples: int) -> Iterator[Position]:
         """Loader workers let this run ahead. What is left of an epoch after its last whole batch
         sits out, other samples in each epoch.
         """
@@ -70,9 +70,9 @@ class Batches:
             batch = order.indices(at * size, (at + 1) * size)
             self._drawn.append((epoch, batch))
             for microbatch in self.mine:
-                yield self._place(epoch, batch, microbatch)
+                yield self._position(epoch, batch, microbatch)
 
-    def _place(self, epoch: int, batch: np.ndarray, microbatch: int) -> Place:
+    def _position(self, epoch: int, batch: np.ndarray, microbatch: int) -> Position:
         part = self._size // self._microbatches
         return epoch, batch[microbatch * part : (microbatch + 1) * part]
 

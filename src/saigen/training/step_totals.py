@@ -67,7 +67,7 @@ class StepTotals:
                 fix="have the task's loss count the terms that it sums",
             )
 
-    def said(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """What there is to say of steps without a term."""
         if not self.empty:
             return []

@@ -104,8 +104,8 @@ class Trace:
             lanes = torch.stack([lane for row in found for lane in row]).view(len(found), -1)
             unsigned = lanes.cpu().numpy().view(np.uint64)
             unsigned[:, :2] += np.uint64(self._weights.salt)  # of gradients, too
-            told = torch.stack(losses).tolist()
-            self._rows = list(zip(steps, ids, told, unsigned.tolist(), strict=True))
+            values = torch.stack(losses).tolist()
+            self._rows = list(zip(steps, ids, values, unsigned.tolist(), strict=True))
         rows = np.array(
             [(*row, *found, *_NOTHING[len(found) :], b"") for *row, found in self._rows], ROW
         )

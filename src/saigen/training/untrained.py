@@ -18,7 +18,7 @@ class Untrained:
 
     def __init__(self, model: nn.Module, task: Task) -> None:
         self._task, self._own = task, {id(p) for p in model.parameters()}
-        self._places = {"task": place_of(type(task)), "model": place_of(type(model))}
+        self._locations = {"task": place_of(type(task)), "model": place_of(type(model))}
         plain = vars(task) if hasattr(task, "__dict__") else {}
         whole = task if isinstance(task, nn.Module) else plain
         self._of_task = list(_held(whole, "task", set()))
@@ -32,7 +32,7 @@ class Untrained:
             if buffer is not None
         ]
 
-    def said(self, loss: Tensor) -> list[str]:
+    def warnings(self, loss: Tensor) -> list[str]:
         """What there is to say of the task. Raises Refusal if the loss hangs on what nobody trains,
         or has changed a buffer that nobody keeps.
         """
@@ -67,7 +67,7 @@ class Untrained:
         ]
 
     def _where(self, name: str) -> str:
-        owner = self._places.get(name.partition(".")[0])
+        owner = self._locations.get(name.partition(".")[0])
         return f"{name} ({owner})" if owner else place_of(self._task.loss)
 
 

@@ -86,11 +86,11 @@ def transformers_callback(
             self._end(RuntimeError("another training began"))  # of one that ended in an error
             model, optimizer = parts["model"], parts["optimizer"]
             scheduler = parts.get("lr_scheduler")
-            told = {k: v for k, v in args.to_sanitized_dict().items()
+            arguments = {k: v for k, v in args.to_sanitized_dict().items()
                     if not any(part in k for part in _AROUND)}  # fmt: skip
             self.run = Watch(
                 model, optimizer, recipe=recipe, data=data, runs=runs,
-                scheduler=getattr(scheduler, "scheduler", scheduler), trainer=told,
+                scheduler=getattr(scheduler, "scheduler", scheduler), trainer=arguments,
             )  # fmt: skip
             self.run.__enter__()
             self._hook = model.register_forward_hook(self._heard)

@@ -178,8 +178,8 @@ def of_randomness() -> Layer:
 def generators() -> dict[str, str]:
     """Where the generators of Python and NumPy stand, which nobody need have seeded."""
     _, keys, *rest = np.random.get_state()
-    told = f"{np.asarray(keys).tolist()} {rest}"
-    return {"python": _digest(repr(random.getstate()).encode()), "numpy": _digest(told.encode())}
+    text = f"{np.asarray(keys).tolist()} {rest}"
+    return {"python": _digest(repr(random.getstate()).encode()), "numpy": _digest(text.encode())}
 
 
 def _digest(content: bytes) -> str:

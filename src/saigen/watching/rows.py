@@ -79,10 +79,10 @@ class Rows:
 
     def _lying(self) -> Kind | None:
         """The weights, looked for anew where they do not lie where they lay."""
-        places = tuple(p.data_ptr() for p in self._parameters)
+        addresses = tuple(p.data_ptr() for p in self._parameters)
         elsewhere = any(p.device != self._device for p in self._parameters)  # read is a copy
-        if places != self._weights[0] or elsewhere:
-            self._weights = places, self._kind([p.detach() for p in self._parameters])
+        if addresses != self._weights[0] or elsewhere:
+            self._weights = addresses, self._kind([p.detach() for p in self._parameters])
         return self._weights[1]
 
     def _read(self, kind: Kind | None) -> Tensor | int:

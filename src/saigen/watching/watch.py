@@ -65,8 +65,8 @@ class Watch:
         several: Sequence[Any] = optimizer if isinstance(optimizer, Sequence) else [optimizer]
         self._optimizers = [_bare(one) for one in several]
         self._recipe, self._data, self._trainer = recipe or {}, tuple(data), trainer or {}
-        told = os.environ.get(folders.RUNS_VARIABLE)
-        self._runs = Path(told or runs or folders.RUNS).absolute()
+        variable = os.environ.get(folders.RUNS_VARIABLE)
+        self._runs = Path(variable or runs or folders.RUNS).absolute()
         self._loss: Tensor | float | None = None
         self._samples = 0
         self._metrics: dict[str, float] = {}
