@@ -7,7 +7,7 @@ import sys
 import pytest
 from lab import Lab
 
-from saigen import pipeline as stages
+from saigen import publishing
 
 SHORT = ("debug=two_steps",)
 
@@ -141,7 +141,7 @@ def test_diff_refuses_a_file_that_is_not_the_one_of_the_record(two, name):
 def test_audit_names_a_file_that_no_record_names_and_a_proof_of_another_run(two):
     lab, a, b = two
     root = lab.project.root
-    stages.publish_results(root / "runs" / a["run"], root)
+    publishing.publish_results(root / "runs" / a["run"], root)
     proof = {"layers": {n: e["digest"] for n, e in b["recipe"]["layers"].items()},
              "config": b["recipe"]["layers"]["config"]["values"]}  # fmt: skip
     (root / "results/verify.json").write_text(json.dumps(proof))
@@ -154,13 +154,13 @@ def test_audit_names_a_file_that_no_record_names_and_a_proof_of_another_run(two)
     assert "results/metrics.json: not the metrics of the record beside it" in done.stdout
     planted.unlink()
     # what was proven of another run does not outlive the publication, and of this one it does
-    stages.publish_results(root / "runs" / a["run"], root)
+    publishing.publish_results(root / "runs" / a["run"], root)
     assert not (root / "results/verify.json").exists()
     (root / "results/verify.json").write_text(json.dumps(proof))
     (root / "results/verify.svg").write_text("green")
-    stages.publish_results(root / "runs" / b["run"], root)
+    publishing.publish_results(root / "runs" / b["run"], root)
     assert (root / "results/verify.json").exists()
-    stages.publish_results(root / "runs" / a["run"], root)
+    publishing.publish_results(root / "runs" / a["run"], root)
     assert not (root / "results/verify.svg").exists()
     assert "intact" in lab.project.saigen("audit")
 
@@ -169,7 +169,7 @@ def test_audit_names_a_file_that_no_record_names_and_a_proof_of_another_run(two)
 def test_verify_without_overrides_verifies_the_published_run_and_says_which(two):
     lab, _, b = two
     root = lab.project.root
-    stages.publish_results(root / "runs" / b["run"], root)
+    publishing.publish_results(root / "runs" / b["run"], root)
     verify = (sys.executable, "-m", "saigen", "verify", "--only", "rerun")
     done = lab.project.run(*verify)
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,7 @@ from test_ledger_audit import entry
 from saigen.digest import digest_bytes
 from saigen.errors import Refusal
 from saigen.files import json_bytes
-from saigen.pipeline import publish_results
+from saigen.publishing import publish_results
 from saigen.runs import ledger
 from saigen.runs.audit import audit
 from saigen.runs.folders import readable

@@ -16,7 +16,7 @@ ROOMS = (
     ("__main__",),
     ("cli",),
     ("analysis",),
-    ("sweep", "pipeline", "watching"),
+    ("command_line", "sweep", "publishing", "pipeline", "watching"),
     ("runs",),
     ("training",),
     ("data",),

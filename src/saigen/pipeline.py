@@ -1,6 +1,5 @@
 """The stages of dvc.yaml, one function each: what a person reads after dvc.yaml itself."""
 
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -33,10 +32,7 @@ from saigen.environment import machine as environment
 from saigen.errors import Failure, Refusal, refuse_secrets
 from saigen.files import (
     MANIFEST,
-    json_bytes,
     locked,
-    refuse_unless_replaceable,
-    replacing,
     write_json,
     write_whole,
 )
@@ -50,7 +46,7 @@ from saigen.recipe import (
     of_randomness,
     recipe_entry,
 )
-from saigen.runs import folders, ledger, metadata, model_folder, store, uncommitted
+from saigen.runs import folders, ledger, metadata, store, uncommitted
 from saigen.runs.model_folder import (
     WEIGHTS,
     ModelFolder,
@@ -59,7 +55,6 @@ from saigen.runs.model_folder import (
     write_model,
 )
 from saigen.runs.record import (
-    is_proven_by,
     json_metrics,
     new_record,
     outcome_digest,
@@ -269,53 +264,6 @@ def predict(model: ModelFolder, source: Path, root: Path, say: Callable[[str], N
     if names := code.edited(root, trained, metadata.imported(root, ())["files"]):
         say(f"edited since this model was trained, so others may come out: {', '.join(names)}")
     return predictions_csv(table.ids, predictions)
-
-
-def publish_model(folder: Path, root: Path) -> None:
-    """Copy a run's model to model/, the output of the DVC stage `train`."""
-    refuse_unless_replaceable(root / model_folder.FOLDER)
-    model = open_model(folder / "model")
-    with replacing(root / model_folder.FOLDER) as new:
-        model.copy_into(new)
-
-
-def publish_results(folder: Path, root: Path) -> None:
-    """Copy to results/ what git and DVC keep of a run besides its model: a run folder, which
-    every verb takes for a RUN in any clone. The whole folder changes at once; what else lies in it
-    (of `verify`, about this very recipe) stays.
-    """
-    published, source = root / folders.RESULTS, folder / uncommitted.UNCOMMITTED
-    names = ("record.json", "predictions.csv", "history.csv", "trace.bin")
-    proof = (folders.VERIFICATION, folders.BADGE)
-    stale = () if is_proven_by(read_record(folder), published / folders.VERIFICATION) else proof
-    others = shutil.ignore_patterns(*names, source.name, "metrics.json", *stale)
-    with locked(root / folders.RUNS / folders.LOCK), replacing(published) as new:
-        if published.is_dir():
-            shutil.copytree(published, new, symlinks=True, ignore=others, dirs_exist_ok=True)
-        (new / source.name).mkdir()
-        if source.is_dir():
-            shutil.copytree(source, new / source.name, symlinks=True, dirs_exist_ok=True)
-        for name in names:
-            shutil.copyfile(folder / name, new / name)
-        metrics = json_bytes(read_record(new)["outcome"]["metrics"])
-        (new / "metrics.json").write_bytes(metrics)
-
-
-def run_of_model(root: Path) -> Path:
-    """The run that made model/: the newest one with its recipe and its weights."""
-    made = open_model(root / model_folder.FOLDER).manifest
-    wanted = [made["recipe"], made["files"][WEIGHTS]]
-    for folder, record in folders.readable(root / folders.RUNS)[::-1]:
-        weights = (record["outcome"]["weights"] or {}).get("sha256")
-        if [record["recipe"]["digest"], weights] == wanted:
-            return folder
-    raise Refusal(
-        "the run that made this model is not here",
-        where=f"{folders.RUNS}/",
-        expected=f"a run of recipe {made['recipe'][:12]}",
-        got="no such run",
-        fix="run `dvc repro --force train`: the same recipe gives the same model",
-    )
 
 
 def capture_recipe(

@@ -38,7 +38,7 @@ from saigen.files import (
     write_whole,
 )
 from saigen.recipe import of_config
-from saigen.runs.record import Recipe
+from saigen.runs.layers import Recipe
 
 FOLDER = Path("model")  # of the project: the published one, output of the DVC stage `train`
 WEIGHTS = "weights.safetensors"
