@@ -20,9 +20,9 @@ from saigen.data.contract import refuse_nonfinite
 from saigen.data.loader import Loader, to_device
 from saigen.data.prepared import Prepared
 from saigen.digest import digest_bytes
-from saigen.errors import Failure, Refusal
 from saigen.interruption import InterruptedAtCheckpoint, stop_noted
 from saigen.streams import Streams
+from saigen.training import misuse
 from saigen.training.build import build_dataset, build_task, built
 from saigen.training.checkpoint import refuse_unheld, taking_up
 from saigen.training.evaluation import Evaluation
@@ -140,13 +140,7 @@ class Run:
         continued, everything stands as it stood when this returns.
         """
         if self._kept is not None:
-            raise Refusal(
-                "the training loop says twice what is kept",
-                where="run.keep(...)",
-                expected="one call, with every part by its name",
-                got="another call",
-                fix="join the calls into one: run.keep(model=model, optimizer=optimizer)",
-            )
+            raise misuse.kept_twice()
         config, group = self.config, self._group
         trainer, tracking = config.trainer, config.tracking
         self._kept = kept = Kept(parts, config, self._selection, world=group.world)
@@ -352,13 +346,7 @@ class Run:
         if self._interrupted:
             raise InterruptedAtCheckpoint(self.done)
         if self.done < self.total_steps and not self._stop:
-            raise Failure(
-                "the training loop ended before its steps did",
-                where=f"{self.config.trainer.loop}, after step {self.done}",
-                expected=f"{self.total_steps} steps",
-                got=str(self.done),
-                fix="walk over all of run.steps(); trainer.max_steps makes a run shorter",
-            )
+            raise misuse.ended_early(self.config.trainer.loop, self.done, self.total_steps)
         self._selection.refuse_without_weights()
         return Trained(
             tensors=self._selection.tensors,
@@ -387,24 +375,12 @@ class Run:
 
     def _kept_by(self, where: str) -> Kept:
         if self._kept is None:
-            raise Refusal(
-                "the training loop does not say what is kept",
-                where=where,
-                expected="run.keep(model=model, optimizer=optimizer) before it",
-                got="nothing kept",
-                fix="call run.keep once, when everything is built",
-            )
+            raise misuse.nothing_kept(where)
         return self._kept
 
     def _published(self) -> torch.nn.Module:
         if self.model is None:
-            raise Refusal(
-                "the training loop does not build the model that is published",
-                where=self.config.trainer.loop,
-                expected="run.build(config.model), which evaluation and prediction build too",
-                got="other parts only",
-                fix="build it, as a module that holds the others if there are several",
-            )
+            raise misuse.no_model(self.config.trainer.loop)
         return self.model
 
     def _evaluation(self, purpose: str, prepared: Prepared) -> Evaluation:
@@ -415,11 +391,5 @@ class Run:
 def _steps_per_epoch(samples: int, config: Config) -> int:
     steps = samples // config.trainer.batch_size
     if steps == 0:
-        raise Refusal(
-            "a batch is larger than the data",
-            where="trainer.batch_size",
-            expected=f"at most {samples}, the size of the training split",
-            got=str(config.trainer.batch_size),
-            fix=f"set trainer.batch_size={samples} or lower, or prepare more data",
-        )
+        raise misuse.batch_too_large(config.trainer.batch_size, samples)
     return steps

@@ -11,9 +11,9 @@ import torch
 from saigen.config.schema import Trainer
 from saigen.data.loader import Batch, Loader, Position, to_device
 from saigen.data.order import Order
-from saigen.errors import Refusal
 from saigen.interruption import StopRequest
 from saigen.streams import Streams
+from saigen.training import misuse
 from saigen.training.clipping import Clipping
 from saigen.training.kept import Kept
 from saigen.training.leaks import GlobalsWatch
@@ -156,7 +156,7 @@ class Step:
             else:  # to enter a context that does nothing costs, too
                 yield batch
             if self._waiting():
-                raise _unended(self.number)
+                raise misuse.step_unended(self.number)
             reduction.end_microbatch(microbatch)
         self._walking = False
         watch.arm()
@@ -173,14 +173,7 @@ class Step:
         """
         microbatch, self._open = self._open, None
         if microbatch is None:
-            raise Refusal(
-                "step.backward was called outside of a microbatch, or twice in one",
-                where=f"step {self.number}",
-                expected="one call for each microbatch that step.microbatches gives",
-                got="another call",
-                fix="add the losses and call step.backward once; or walk over "
-                "step.microbatches a second time",
-            )
+            raise misuse.backward_outside(self.number)
         if self._mixed:  # torch wants no autocast around a backward pass
             with torch.autocast(loss.device.type, enabled=False):
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -199,7 +192,7 @@ class Step:
         Raises Refusal.
         """
         if not self._modules or self._walking:
-            raise _unended(self.number)
+            raise misuse.step_unended(self.number)
         if self._first_totals is not None:
             self._totals.put_totals(self._first_totals)
 
@@ -211,13 +204,3 @@ class Step:
         if key not in self._clippings:
             self._clippings[key] = Clipping(self._kept.gradients_of(modules), longest)
         return self._clippings[key]
-
-
-def _unended(step: int) -> Refusal:
-    return Refusal(
-        "a step ended before all its microbatches did",
-        where=f"step {step}",
-        expected="a walk over all of step.microbatches(...), each ended by step.backward",
-        got="a microbatch without its backward pass",
-        fix="do not leave that loop early, and call step.backward(loss, count) in it",
-    )
