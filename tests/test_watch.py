@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from jsonschema import Draft202012Validator
+from trust.alterations import altered
 
 import saigen
 from saigen.analysis.diff import diff
@@ -516,3 +517,29 @@ def test_the_wheel_alone_watches_a_plain_script(folder, frameworks, tmp_path):
     assert done.returncode == 1, done.stderr
     assert "the runs part at step 0, in the weights after the update" in done.stdout
     assert "project" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("every", "first"), [(40, 1), *(pytest.param(4, n, marks=pytest.mark.slow) for n in range(4))]
+)
+def test_a_record_of_a_watched_loop_that_was_altered_is_an_answer_or_a_refusal(
+    script, capsys, every, first
+):
+    theirs, mine = script("--lr", "0.1"), script("--lr", "0.2")
+    path = theirs.folder / "record.json"
+    whole, found = path.read_bytes(), []
+    verbs = (["diff", mine.name, str(theirs.folder)], ["show", str(theirs.folder)], ["runs"],
+             ["rerun", str(theirs.folder)], ["verify", str(theirs.folder)])  # fmt: skip
+    for number, (title, content) in enumerate(altered(json.loads(whole), every=every, first=first)):
+        path.write_bytes(content)
+        for argv in (verbs[0], verbs[1 + number % 4]):
+            try:
+                code = main(argv)
+            except BaseException as error:
+                found.append(f"{title}, {argv[0]}: {error!r}")
+            else:
+                if code not in (0, 1, 2, 3):
+                    found.append(f"{title}, {argv[0]}: exit code {code}")
+        capsys.readouterr()
+    path.write_bytes(whole)
+    assert not found, "\n".join(found[:20])

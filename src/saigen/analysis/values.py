@@ -164,7 +164,7 @@ def _trees(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "randomness", run.content_of("randomness")
     yield "distribution", run.content_of("distribution")
     # the step at which it was taken up again for the last time, if it was
-    steps = around.get("training", {}).get("steps")
+    steps = (around.get("training") or {}).get("steps")
     total = (run.outcome["trace"] or {}).get("steps")
     continued = ABSENT if steps is None or total in (None, steps) else int(total) - int(steps)
     parts = ("machine", "git", "folder", "arguments", "surroundings", "dvc", "drift")

@@ -94,6 +94,9 @@ def _refuse_unstartable(run: Run) -> None:
     elif started["script"] is None:
         got = "no script below the folder it was started in: a notebook, or a terminal"
         fix = "start the script from its own folder, `python train.py`; that run can be made again"
+    elif started["script"] not in run.layer("code")["files"]:
+        got = f"{started['script']}, which is not among the recorded files"
+        fix = "ask where the record comes from: its script is one of the files that it names"
     else:
         return
     raise Refusal(

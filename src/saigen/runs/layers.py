@@ -10,6 +10,7 @@ from pydantic import (
 )
 
 from saigen.documents import (
+    Count,
     Document,
     Line,
     Name,
@@ -136,6 +137,12 @@ class WatchedConfig(LayerEntry):
     values: Annotated[WatchedValues, BeforeValidator(bounded)]
 
 
+class WatchedDistribution(LayerEntry):
+    """Of a watched loop: how many processes shared it."""
+
+    processes: Count
+
+
 def _tag(layers: Any) -> str:
     """Which of both a config is."""
     try:
@@ -160,6 +167,7 @@ class WatchedLayers(Layers):
 
     data: DeclaredData  # type: ignore[assignment]
     config: WatchedConfig  # type: ignore[assignment]
+    distribution: WatchedDistribution
 
 
 class Recipe(Document):

@@ -40,7 +40,7 @@ from saigen.documents import (
 )
 from saigen.errors import Refusal
 from saigen.files import write_json
-from saigen.runs.layers import GIVEN, Recipe
+from saigen.runs.layers import GIVEN, Recipe, WatchedLayers
 from saigen.secret_scan import redact_value
 
 SCHEMA = 2
@@ -129,6 +129,22 @@ class Ending(Document):
     why: Text
 
 
+class Started(Document):
+    """How the script of a watched loop was started."""
+
+    script: RelativePath | None = Field(description="null: it cannot be started again")
+    module: Name | None = Field(description="by `python -m`; null: by its path")
+    paths: list[Text] = Field(description="folders of the project that modules were looked for in")
+    number: Count = Field(description="of the watches of one process this is which, from 0")
+
+
+class Generators(Document):
+    """Where the generators of Python and NumPy stood around a watched loop."""
+
+    before: dict[Name, Text]
+    after: dict[Name, Text] = Field(default={})
+
+
 class Metadata(Open):
     """When, where, how long: in no digest."""
 
@@ -144,6 +160,11 @@ class Metadata(Open):
         default={}, description="what of src/ is not in the code layer"
     )
     failure: Ending | None = Field(default=None, description="of a run that ended badly")
+    started: Started | None = Field(default=None, description="of a watched loop")
+    outside: dict[Name, Text] = Field(
+        default={}, description="of a watched loop: where declared data lies, if elsewhere"
+    )
+    generators: Generators | None = Field(default=None, description="of a watched loop")
 
 
 class ClaimEntry(Open):
@@ -173,6 +194,9 @@ class Record(Document):
     def _complete(self) -> Self:
         if self.complete and self.outcome.digest is None:
             raise ValueError("it is complete, and has no outcome")
+        is_watched = isinstance(self.recipe.layers, WatchedLayers)
+        if is_watched and not (self.metadata.started and self.metadata.generators):
+            raise ValueError("it is of a watched loop, and does not say how that was started")
         return self
 
 
