@@ -466,6 +466,7 @@ def test_a_broken_contract_is_named_before_the_first_step(odd, override, what, w
     assert what in odd.saigen("show", "last")
 
 
+@pytest.mark.slow
 def test_the_whole_way_to_an_error_is_shown_to_whom_asks(odd):
     command = (sys.executable, "-m", "saigen", "train", *SHORT, "task._target_=project.odd.Raising")
     done = odd.run(*command, env={"SAIGEN_TRACEBACK": "1"})

@@ -97,12 +97,13 @@ def test_a_verify_that_is_stopped_leaves_no_training_behind(
     assert list(scratch.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     os.getuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0,
     reason="mounting needs root",
 )
 @pytest.mark.parametrize(  # not even for the queues; not for a batch
-    "room", [pytest.param("4k", marks=pytest.mark.slow), "256k"]
+    "room", ["4k", "256k"]
 )
 def test_a_batch_that_finds_no_shared_memory_is_refused(prepared_project, room):
     text = f'mount -t tmpfs -o size={room} tmpfs /dev/shm && exec "$@"'

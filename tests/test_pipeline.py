@@ -97,6 +97,7 @@ def test_a_changed_learning_rate_trains_and_evaluates_but_does_not_prepare(made)
         path.write_text(before)
 
 
+@pytest.mark.slow
 def test_only_an_edit_of_what_the_preparation_imports_prepares_anew(made):
     data, text = made.root / "src/project/data.py", made.root / "src/project/prepare.py"
     kept = {path: path.read_text() for path in (data, text)}

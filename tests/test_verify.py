@@ -18,6 +18,7 @@ def verify(project, *arguments: str, code: int = 0) -> dict:
     return found
 
 
+@pytest.mark.slow
 def test_what_was_proven_is_entered_into_the_record_of_that_recipe_and_no_other(prepared_project):
     project = prepared_project
     for overrides in (("trainer.max_steps=2",), ("trainer.max_steps=2", "optimizer.lr=0.01")):
