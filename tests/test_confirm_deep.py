@@ -71,7 +71,7 @@ def test_a_change_of_the_code_is_confirmed(made):
     [
         (("model.dropout=0.2",), "bernoulli_", "model.layers.2", "(0.9 -> 0.8)"),
         (("randomness.streams.init=3",), "uniform_", "", "while the model is built"),
-        (("optimizer.lr=0.01",), "_fused_adamw", "", "backward pass or the update"),
+        (("optimizer.lr=0.01",), "_fused_adamw", "", "at src/project/train.py:"),
     ],
 )
 def test_the_first_operation_that_parts_is_named(made, overrides, operation, module, words):

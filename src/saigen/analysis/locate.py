@@ -61,8 +61,9 @@ def _calls(log: Path, root: Path) -> list[_Call]:
     lines = (line for file in files for line in file.read_text(encoding="utf-8").splitlines())
     calls = [json.loads(line) for line in lines if line.endswith("}")]
     for call in calls:
+        call["anew"] = frozenset()
         if call["step"] is not None:  # what a loop assigns anew in each step is not its state
-            anew = _assigned(root / call["file"], call["function"])
+            call["anew"] = anew = _assigned(root / call["file"], call["function"])
             call["arguments"] = {n: d for n, d in call["arguments"].items() if n not in anew}
     # before its first step a continued loop has its state restored: that comes last
     loops = {(call["file"], call["function"]) for call in calls if call["step"] is not None}
@@ -101,7 +102,9 @@ def _lines(a: _Call, b: _Call) -> Iterator[_Parted]:
             yield file, line, "the way taken", function
             return
         for name in sorted(moved.keys() | others.keys()):
-            if moved.get(name) != others.get(name):
+            # assigned anew in each step, a value that stays the same moves in the first one alone
+            again = name in a["anew"] and not (name in moved and name in others)
+            if moved.get(name) != others.get(name) and not again:
                 yield file, line, name, function
     if a["returns"] != b["returns"]:
         yield file, a["line"], "what it returns", function

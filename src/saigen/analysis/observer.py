@@ -165,9 +165,7 @@ class Observer:
             update(bytes(value.get_state().numpy()))
         elif numpy is not None and isinstance(value, numpy.random.Generator):
             self._feed(update, value.bit_generator.state, depth + 1)
-        elif hasattr(value, "load_state_dict") and not isinstance(
-            value, type
-        ):  # optimizers, schedulers, what a loop keeps
+        elif _is_stateful(value):  # optimizers and schedulers; of one's own what it really holds
             self._feed(update, value.state_dict(), depth + 1)
         elif isinstance(value, itertools.count):
             update(repr(value).encode())
@@ -186,6 +184,12 @@ def _step_of(frame: types.FrameType) -> int | None:
         return None
     found = (value for value in frame.f_locals.values() if isinstance(value, kind))
     return getattr(next(found, None), "number", None)
+
+
+def _is_stateful(value: Any) -> bool:
+    """Whether a library's object tells its state; a project's own may leave something out of it."""
+    library = type(value).__module__.partition(".")[0] in _OPAQUE
+    return library and hasattr(value, "load_state_dict") and not isinstance(value, type)
 
 
 def _is_module(value: Any) -> bool:
