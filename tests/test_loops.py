@@ -100,7 +100,7 @@ FORGOTTEN = {  # what is taken out, and the line that verify names
     "averaged": ((", ema=ema", ""), "ema.update_parameters(model)"),
     "counting": (
         ('{"mean": self.mean, "bad": self.bad}', '{"mean": 2.0, "bad": 1}'),
-        "self.bad +=",
+        "self.mean =",
     ),
     "by_closure": (
         (
