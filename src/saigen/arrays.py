@@ -53,10 +53,10 @@ def at_work(what: str, where: str, fix: str) -> Iterator[None]:
     except (Refusal, OSError):
         raise
     except Exception as error:
-        frames: Any = error.__traceback__
-        while frames is not None and frames.tb_next is not None:
-            frames = frames.tb_next
-        line = f"{Path(frames.tb_frame.f_code.co_filename).name}:{frames.tb_lineno}"
+        frame: Any = error.__traceback__
+        while frame is not None and frame.tb_next is not None:
+            frame = frame.tb_next
+        line = f"{Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}"
         raise Refusal(
             what,
             where=where,

@@ -15,11 +15,7 @@ from saigen import exit_codes
 from saigen.analysis import verbs
 from saigen.command_line import ROOT, Chosen, Verb, answer, ended_by, parser, tell
 from saigen.errors import Refusal
-from saigen.interruption import (
-    InterruptedAtCheckpoint,
-    answered,
-    stop,
-)
+from saigen.interruption import InterruptedAtCheckpoint, answered, stop
 from saigen.printing import bare, visible_output
 
 if TYPE_CHECKING:

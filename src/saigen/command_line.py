@@ -11,9 +11,7 @@ from typing import Any, NoReturn
 
 from saigen import exit_codes
 from saigen.errors import Failure, Refusal
-from saigen.interruption import (
-    interruption_behind,
-)
+from saigen.interruption import interruption_behind
 
 ROOT = Path()
 Chosen = argparse.Namespace

@@ -235,7 +235,9 @@ def regular(folder: Path, name: str) -> Path | None:
             return None
         if not (stat.S_ISDIR(mode) or is_regular(path)):
             raise _irregular(path, mode)
-    return path if path.is_file() else None
+    if stat.S_ISDIR(mode):
+        raise _irregular(path, mode)
+    return path
 
 
 def regular_files(folder: Path) -> Iterator[str]:
@@ -272,12 +274,15 @@ def write_inside(folder: Path, name: str, content: bytes) -> None:
     path.write_bytes(content)
 
 
+_KINDS = {stat.S_IFLNK: "a link", stat.S_IFDIR: "a folder"}
+
+
 def _irregular(path: Path, mode: int) -> Refusal:
     return Refusal(
         "a link or a special file stands where a plain file belongs",
         where=str(path),
         expected="a regular file, reached through no link",
-        got="a link" if stat.S_ISLNK(mode) else "a device, a pipe or a socket",
+        got=_KINDS.get(stat.S_IFMT(mode), "a device, a pipe or a socket"),
         fix="look where it leads; if that is what you want, put a copy of it in its place "
         '(`cp --remove-destination "$(realpath FILE)" FILE`)',
     )

@@ -30,22 +30,10 @@ from saigen.digest import digest_bytes
 from saigen.environment import lock, torch_flags
 from saigen.environment import machine as environment
 from saigen.errors import Failure, Refusal, refuse_secrets
-from saigen.files import (
-    MANIFEST,
-    locked,
-    write_json,
-    write_whole,
-)
+from saigen.files import MANIFEST, locked, write_json, write_whole
 from saigen.interruption import InterruptedAtCheckpoint
 from saigen.project_code import project_errors
-from saigen.recipe import (
-    LAYERS,
-    of_config,
-    of_data,
-    of_distribution,
-    of_randomness,
-    recipe_entry,
-)
+from saigen.recipe import LAYERS, of_config, of_data, of_distribution, of_randomness, recipe_entry
 from saigen.runs import folders, ledger, metadata, store, uncommitted
 from saigen.runs.model_folder import (
     WEIGHTS,

@@ -4,21 +4,10 @@ import shutil
 from pathlib import Path
 
 from saigen.errors import Refusal
-from saigen.files import (
-    json_bytes,
-    locked,
-    refuse_unless_replaceable,
-    replacing,
-)
+from saigen.files import json_bytes, locked, refuse_unless_replaceable, replacing
 from saigen.runs import folders, model_folder, uncommitted
-from saigen.runs.model_folder import (
-    WEIGHTS,
-    open_model,
-)
-from saigen.runs.record import (
-    is_proven_by,
-    read_record,
-)
+from saigen.runs.model_folder import WEIGHTS, open_model
+from saigen.runs.record import is_proven_by, read_record
 
 
 def publish_model(folder: Path, root: Path) -> None:

@@ -51,7 +51,7 @@ class Diagnosis(Document):
     @property
     def sound(self) -> bool:
         """Whether every claim can be kept here."""
-        return all(prospect.possible for prospect in self.capabilities)
+        return all(capability.possible for capability in self.capabilities)
 
 
 def diagnose(here: Here, root: Path) -> Diagnosis:
@@ -135,13 +135,16 @@ def diagnosis_text(found: Diagnosis) -> str:
         text = " ".join(value) if isinstance(value, list) else _word(value)
         lines += [f"{_NAMES.get(name, name.replace('_', ' ')):<17}{text}"] if text else []
     lines += ["", "differs from the pins" if found.mismatches else "as pinned"]
-    for gap in found.mismatches:
-        lines += [f"  {gap.what}: {gap.here}; pinned: {gap.pinned}", f"    mend: {gap.mend}"]
+    for mismatch in found.mismatches:
+        lines += [
+            f"  {mismatch.what}: {mismatch.here}; pinned: {mismatch.pinned}",
+            f"    mend: {mismatch.mend}",
+        ]
     lines += ["", "can be kept here"]
-    for prospect in found.capabilities:
-        answer = "yes" if prospect.possible else "NO"
-        lines.append(f"  {answer:<4}{prospect.claim:<12}{prospect.says}")
-        for why, mends in zip(prospect.why, prospect.mend, strict=True):
+    for capability in found.capabilities:
+        answer = "yes" if capability.possible else "NO"
+        lines.append(f"  {answer:<4}{capability.claim:<12}{capability.says}")
+        for why, mends in zip(capability.why, capability.mend, strict=True):
             lines += [f"        {why}", f"        mend: {mends}"]
     return "\n".join(lines)
 

@@ -61,9 +61,10 @@ def _calls(log: Path, root: Path) -> list[_Call]:
     lines = (line for file in files for line in file.read_text(encoding="utf-8").splitlines())
     calls = [json.loads(line) for line in lines if line.endswith("}")]
     for call in calls:
-        call["anew"] = frozenset()
+        call["anew"], call["iterated"] = frozenset(), frozenset()
         if call["step"] is not None:  # what a loop assigns anew in each step is not its state
-            call["anew"] = anew = _assigned(root / call["file"], call["function"])
+            anew, iterated = _assigned(root / call["file"], call["function"])
+            call |= {"anew": anew, "iterated": iterated}
             call["arguments"] = {n: d for n, d in call["arguments"].items() if n not in anew}
     # before its first step a continued loop has its state restored: that comes last
     loops = {(call["file"], call["function"]) for call in calls if call["step"] is not None}
@@ -104,8 +105,11 @@ def _lines(a: _Call, b: _Call) -> Iterator[_Parted]:
         for name in sorted(moved.keys() | others.keys()):
             # assigned anew in each step, a value that stays the same moves in the first one alone
             again = name in a["anew"] and not (name in moved and name in others)
-            if moved.get(name) != others.get(name) and not again:
-                yield file, line, name, function
+            if moved.get(name) == others.get(name) or again:
+                continue
+            if name in a["iterated"]:  # handed over by what it walks over: no longer equal inputs
+                return
+            yield file, line, name, function
     if a["returns"] != b["returns"]:
         yield file, a["line"], "what it returns", function
 
@@ -160,10 +164,13 @@ def _short(name: str) -> str:
 
 
 @cache
-def _assigned(file: Path, function: str) -> frozenset[str]:
-    """The variables that a function's loops assign without looking at what they were before."""
+def _assigned(file: Path, function: str) -> tuple[frozenset[str], frozenset[str]]:
+    """The variables that a function's loops assign without looking at what they were before, and
+    those that walk over something.
+    """
     found: set[str] = set()
     looked_at: set[str] = set()
+    iterated: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if not isinstance(node, ast.FunctionDef) or node.name != function.rpartition(".")[2]:
             continue
@@ -176,7 +183,8 @@ def _assigned(file: Path, function: str) -> frozenset[str]:
                 read = {n.id for n in ast.walk(value) if isinstance(n, ast.Name)}
                 looked_at |= names if isinstance(part, ast.AugAssign) else names & read
                 found |= names
-    return frozenset(found - looked_at)
+                iterated |= names if isinstance(part, ast.For) else set()
+    return frozenset(found - looked_at), frozenset(iterated)
 
 
 @cache

@@ -111,9 +111,7 @@ def _named(name: str, sources: dict[str, Source]) -> list[str]:
             head = words[2].split()[-1] if len(words) > 2 else ""
             inside = f"{head}/{option}".strip("/")
             candidates = (inside.lstrip("/"), f"{group}/{inside}".strip("/"))
-            found += [candidate for candidate in dict.fromkeys(candidates) if candidate in sources][
-                :1
-            ]
+            found += [file for file in dict.fromkeys(candidates) if file in sources][:1]
     return found
 
 

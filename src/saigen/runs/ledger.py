@@ -226,9 +226,8 @@ def entries(runs: Path) -> list[dict[str, Any]]:
     """All lines of the ledger, the chain checked; empty if there is none. Raises Refusal if it was
     altered.
     """
-    path = runs / NAME
-    # a folder in its place cannot be read, and that is said
-    return _parse(path.read_bytes(), path) if regular(runs, NAME) or path.is_dir() else []
+    path = regular(runs, NAME)
+    return _parse(path.read_bytes(), path) if path else []
 
 
 def refuse_unusable(runs: Path) -> None:

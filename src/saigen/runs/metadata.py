@@ -48,12 +48,15 @@ def imported(root: Path, sources: Iterable[str]) -> dict[str, list[str]]:
 
     `diff` tells by it which differences of the code or of packages a run could have felt.
     """
-    modules = dict(sys.modules)
-    files = {*sources, *_files(root, modules)}
+    files = {*sources, *_files(root, dict(sys.modules))}
     own = {Path(name).parts[1].removesuffix(".py") for name in files}
-    packages = {name.partition(".")[0] for name in modules} - sys.stdlib_module_names - own
-    packages -= {"__main__", "__mp_main__"}
-    return {"files": sorted(files), "packages": sorted(packages), "beyond": []}
+    return {"files": sorted(files), "packages": packages(own), "beyond": []}
+
+
+def packages(own: Collection[str]) -> list[str]:
+    """The packages that this process imported, by name, without Python's and one's own."""
+    names = {name.partition(".")[0] for name in list(sys.modules)} - sys.stdlib_module_names
+    return sorted(names.difference(own, {"__main__", "__mp_main__"}))
 
 
 def note_beyond(record: dict[str, Any], root: Path, before: Collection[str]) -> None:

@@ -36,13 +36,13 @@ class Buffer:
     """One buffer, in every place where the model has it."""
 
     name: str
-    parts: list[tuple[nn.Module, str]]
+    owners: list[tuple[nn.Module, str]]
     tensor: Tensor
     rule: str
 
     def adopt(self) -> None:
         """Copy what was assigned in its place, and put it back there."""
-        for module, key in self.parts:
+        for module, key in self.owners:
             now = module._buffers.get(key)
             if now is self.tensor:
                 continue
@@ -63,7 +63,7 @@ def buffers_to_reduce(model: nn.Module) -> list[Buffer]:
             buffer = found.setdefault(
                 id(tensor), Buffer(name, [], tensor, _rule(module, key, name, tensor))
             )
-            buffer.parts.append((module, key))
+            buffer.owners.append((module, key))
     return list(found.values())
 
 

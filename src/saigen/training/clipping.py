@@ -39,8 +39,8 @@ class Clipping:
         long; float64 gradients have it) and summed in float64: on the CPU exactly rounded, thus in
         any order (`math.fsum`).
         """
-        for block, norm_of in self._blocks:
-            torch.linalg.vector_norm(block, dim=1, dtype=norm_of.dtype, out=norm_of)
+        for block, out in self._blocks:
+            torch.linalg.vector_norm(block, dim=1, dtype=out.dtype, out=out)
         if self._on_host:
             return math.sqrt(math.fsum([n * n for n in self._norms.numpy().tolist()]))
         norm: Tensor = torch.linalg.vector_norm(self._norms.double())

@@ -80,8 +80,8 @@ class FlatModel:
 
     def parameters(self) -> list[tuple[str, Tensor, Tensor]]:
         """Each parameter's name, and the bytes of its weights and of its gradient, (bytes,)."""
-        memory_of = [(span.name, slice(span.start, span.stop)) for span in self._spans]
-        return [(name, self.values[memory], self.grad_buffer[memory]) for name, memory in memory_of]
+        ranges = [(span.name, slice(span.start, span.stop)) for span in self._spans]
+        return [(name, self.values[part], self.grad_buffer[part]) for name, part in ranges]
 
     def gradients_of(self, parameters: Set[int]) -> list[Tensor]:
         """The gradients of the parameters with these ids, (elements,) each, as real numbers."""

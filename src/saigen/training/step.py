@@ -128,12 +128,10 @@ class Step:
         the same modules with the same draws (a closure), for others with draws of their own (the
         other half of a GAN). Gradients of the call before are gone then.
         """
-        again, phase = bool(self._modules), 0
-        if again:
-            with_these = [modules == walked for walked in self._modules]
-            phase = with_these.index(True) if True in with_these else len(self._modules)
-        if phase == len(self._modules):
+        again = bool(self._modules)
+        if modules not in self._modules:
             self._modules.append(modules)
+        phase = self._modules.index(modules)
         clipping = self._clipping(modules, max_grad_norm)
         if again and self._first_totals is None:
             self._first_totals = self._totals.totals()

@@ -12,6 +12,7 @@ A step is a call of `optimizer.step`. It leaves a row in the trace; the loop is 
 nothing is drawn from its generators.
 """
 
+import itertools
 import math
 import os
 import sys
@@ -29,7 +30,7 @@ from saigen.errors import Failure, Refusal
 from saigen.project_code import is_project
 from saigen.recipe import recipe_entry
 from saigen.runs import folders, ledger, store, uncommitted
-from saigen.runs.metadata import now
+from saigen.runs.metadata import now, packages
 from saigen.runs.record import (
     json_metrics,
     new_record,
@@ -41,7 +42,7 @@ from saigen.training.model_state import exported, weights_bytes
 from saigen.watching import layers
 from saigen.watching.rows import Rows, digest_of_samples
 
-_count = iter(range(sys.maxsize))
+_count = itertools.count()
 
 
 class Watch:
@@ -171,10 +172,11 @@ class Watch:
             raise _no_step()
         code = record["recipe"]["layers"]["code"]["files"]
         files = [str(path.relative_to(self._root)) for path in layers.loaded(self._root)]
+        own = {Path(name).parts[0].removesuffix(".py") for name in files}
         record["metadata"] |= {
             "finished_at": now(),
             "training": {"steps": trace["steps"], "processes": _processes()},
-            "imported": {"files": sorted(files), "packages": _packages(files)},
+            "imported": {"files": sorted(files), "packages": packages(own)},
         }
         record["metadata"]["generators"]["after"] = layers.generators()
         if late := sorted(set(files) - code.keys()):
@@ -274,10 +276,3 @@ def _started(root: Path) -> dict[str, Any]:
         "module": spec.name if own and spec else None,
         "paths": layers.module_paths(root),
     }
-
-
-def _packages(own: Iterable[str]) -> list[str]:
-    """The packages of others that were imported, by name."""
-    names = {name.partition(".")[0] for name in list(sys.modules)}
-    ours = {Path(name).parts[0].removesuffix(".py") for name in own}
-    return sorted(names - set(sys.stdlib_module_names) - ours - {"__main__", "__mp_main__"})
