@@ -86,11 +86,12 @@ class Attempts:
         verbs = [["prepare", *composition.overrides], ["train", *composition.overrides]]
         plan = {"perturb": perturbation.perturb, "observe": observe and str(observe)}
         if perturbation.killed:
-            # once before the first validation, once behind as many as there are
+            # before the first validation, with some behind and ahead, behind all that there are
             steps = self.trained_steps
-            yield plan | {"verbs": verbs, "kill_at": [steps // 3 + 1]}
-            yield plan | {"verbs": verbs[1:], "kill_at": [max(2 * steps // 3 + 1, steps - 4)]}
-            verbs = verbs[1:]
+            late = 2 * steps // 3 + 1
+            for step in sorted({steps // 3 + 1, late, max(late, steps - 4)}):
+                yield plan | {"verbs": verbs, "kill_at": [step]}
+                verbs = verbs[-1:]
         yield plan | {"verbs": verbs}
         if perturbation.measured:
             yield plan | {"verbs": [["evaluate", "last"]]}

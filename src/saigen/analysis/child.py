@@ -95,9 +95,20 @@ def _host() -> None:
 
 
 def _kill_at(step: int) -> None:
-    """Be killed, as by the kernel, when the draws of a step are about to be made."""
-    from saigen.streams import Streams
+    """Be killed, as by the kernel, when the draws of a step are about to be made.
 
+    What was saved before is on disk by then, so that where it goes on from hangs on no disk.
+    """
+    from saigen.streams import Streams
+    from saigen.training.checkpoint import Checkpoints
+
+    save: Callable[..., None] = Checkpoints.save
+
+    def saved(self: Checkpoints, *arguments: Any, **named: Any) -> None:
+        save(self, *arguments, **named)
+        self.wait()
+
+    Checkpoints.save = saved  # type: ignore[method-assign,unused-ignore]
     set_globals: Callable[..., None] = Streams.set_globals
 
     def watched(self: Streams, name: str, *indices: int) -> None:

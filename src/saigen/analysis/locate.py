@@ -61,10 +61,10 @@ def _calls(log: Path, root: Path) -> list[_Call]:
     lines = (line for file in files for line in file.read_text(encoding="utf-8").splitlines())
     calls = [json.loads(line) for line in lines if line.endswith("}")]
     for call in calls:
-        call["anew"], call["iterated"] = frozenset(), frozenset()
+        call |= dict.fromkeys(("anew", "iterated", "headers"), frozenset())
         if call["step"] is not None:  # what a loop assigns anew in each step is not its state
-            anew, iterated = _assigned(root / call["file"], call["function"])
-            call |= {"anew": anew, "iterated": iterated}
+            anew, iterated, headers = _assigned(root / call["file"], call["function"])
+            call |= {"anew": anew, "iterated": iterated, "headers": headers}
             call["arguments"] = {n: d for n, d in call["arguments"].items() if n not in anew}
     # before its first step a continued loop has its state restored: that comes last
     loops = {(call["file"], call["function"]) for call in calls if call["step"] is not None}
@@ -97,11 +97,13 @@ def _key(call: _Call) -> tuple[str, str, int | None, str]:
 
 def _lines(a: _Call, b: _Call) -> Iterator[_Parted]:
     """The lines of two calls at which a variable comes out otherwise."""
-    file, function = a["file"], a["function"]
+    file, function, before = a["file"], a["function"], 0
     for (line, moved), (other, others) in zip(a["lines"], b["lines"], strict=False):
         if line != other:
-            yield file, line, "the way taken", function
+            if before not in a["headers"]:  # else what it walks over ended sooner in one of them
+                yield file, line, "the way taken", function
             return
+        before = line
         for name in sorted(moved.keys() | others.keys()):
             # assigned anew in each step, a value that stays the same moves in the first one alone
             again = name in a["anew"] and not (name in moved and name in others)
@@ -164,13 +166,14 @@ def _short(name: str) -> str:
 
 
 @cache
-def _assigned(file: Path, function: str) -> tuple[frozenset[str], frozenset[str]]:
-    """The variables that a function's loops assign without looking at what they were before, and
-    those that walk over something.
+def _assigned(file: Path, function: str) -> tuple[frozenset[str], frozenset[str], frozenset[int]]:
+    """The variables that a function's loops assign without looking at what they were before,
+    those that walk over something, and the lines on which they do.
     """
     found: set[str] = set()
     looked_at: set[str] = set()
     iterated: set[str] = set()
+    headers: set[int] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if not isinstance(node, ast.FunctionDef) or node.name != function.rpartition(".")[2]:
             continue
@@ -183,8 +186,10 @@ def _assigned(file: Path, function: str) -> tuple[frozenset[str], frozenset[str]
                 read = {n.id for n in ast.walk(value) if isinstance(n, ast.Name)}
                 looked_at |= names if isinstance(part, ast.AugAssign) else names & read
                 found |= names
-                iterated |= names if isinstance(part, ast.For) else set()
-    return frozenset(found - looked_at), frozenset(iterated)
+                if isinstance(part, ast.For):
+                    iterated |= names
+                    headers.add(part.lineno)
+    return frozenset(found - looked_at), frozenset(iterated), frozenset(headers)
 
 
 @cache
