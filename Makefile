@@ -43,7 +43,7 @@ test: .venv data ## the quick tests
 test-full: .venv data ## every test that needs no service
 	@$(PYTHON) -m pytest -n auto -q -m "not system and not faults" $(ARGS)
 
-test-faults: .venv data ## planted faults that diff and verify must detect and name
+test-faults: .venv data ## the long lists: planted faults that are named, altered records refused
 	@$(PYTHON) -m pytest -n auto -q -m faults $(ARGS)
 
 test-system: .venv ## tests that start real services: a Docker engine, emulated processors (root)

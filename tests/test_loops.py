@@ -111,10 +111,16 @@ FORGOTTEN = {  # what is taken out, and the line that verify names
         "shrink",  # where it changes, or where it acts
     ),
 }
+SAMPLE = {"plateau", "counting"}  # in `make test-full`, the others in `make test-faults`
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("case", FORGOTTEN)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(c, marks=pytest.mark.slow if c in SAMPLE else pytest.mark.faults)
+        for c in FORGOTTEN
+    ],
+)
 def test_verify_names_the_line_of_a_state_that_is_not_kept(prepared_project, case):
     project, ((old, new), line) = prepared_project, FORGOTTEN[case]
     bring(project.root)

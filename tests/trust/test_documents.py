@@ -12,8 +12,8 @@ from conftest import copy_project
 from trust.alterations import altered, broken
 from trust.place import make
 
-SAMPLE = 150  # one alteration of so many is tried in `make test`, all of them in `make test-full`
-PARTS = 6  # of the whole, so that several processes share it
+SAMPLE = 150  # one alteration of so many is tried in `make test`, a third in `make test-full`
+PARTS = 6  # of the whole, so that several processes share it; all of them in `make test-faults`
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +22,11 @@ def place(tmp_path_factory, _prepared_once):
 
 
 def quick_and_whole(function):
-    """The test for a sample, and as a slow one for all, in parts."""
+    """The test for a sample, and as slow ones for all, in parts."""
     parts = [pytest.param(SAMPLE, 3, id="sample")]
     parts += [
-        pytest.param(PARTS, first, id=f"part{first}", marks=pytest.mark.slow)
-        for first in range(PARTS)
+        pytest.param(PARTS, first, id=f"part{first}", marks=getattr(pytest.mark, suite))
+        for first, suite in enumerate(("slow", "slow", *["faults"] * (PARTS - 2)))
     ]
     return pytest.mark.parametrize(("every", "first"), parts)(function)
 

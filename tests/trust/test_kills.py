@@ -37,7 +37,7 @@ def test_a_command_killed_at_any_change_of_a_file_is_ended_by_the_same_command(w
     """Each of the first changes, then ever fewer: those of a training are alike."""
     kill_at = 1
     while changes(workshop, name, kill_at):
-        kill_at += 1 + kill_at // 12
+        kill_at += 1 + kill_at // 6
     assert kill_at > 2
 
 

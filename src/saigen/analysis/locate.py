@@ -61,10 +61,10 @@ def _calls(log: Path, root: Path) -> list[_Call]:
     lines = (line for file in files for line in file.read_text(encoding="utf-8").splitlines())
     calls = [json.loads(line) for line in lines if line.endswith("}")]
     for call in calls:
-        call |= dict.fromkeys(("anew", "iterated", "headers"), frozenset())
+        call.update(dict.fromkeys(("anew", "iterated", "headers"), frozenset()))
         if call["step"] is not None:  # what a loop assigns anew in each step is not its state
             anew, iterated, headers = _assigned(root / call["file"], call["function"])
-            call |= {"anew": anew, "iterated": iterated, "headers": headers}
+            call.update(anew=anew, iterated=iterated, headers=headers)
             call["arguments"] = {n: d for n, d in call["arguments"].items() if n not in anew}
     # before its first step a continued loop has its state restored: that comes last
     loops = {(call["file"], call["function"]) for call in calls if call["step"] is not None}
