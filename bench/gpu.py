@@ -85,7 +85,7 @@ def saigen(precision: torch.dtype, tokens: torch.Tensor, folder: Path) -> Callab
     torch.manual_seed(0)
     flat = FlatModel(Decoder().cuda(), scalars=3, multiple=64, microbatches=1)
     optimizer = torch.optim.AdamW(flat.held(one_tensor=True).values(), lr=1e-4, fused=True)
-    sums, clipping = StepTotals(flat.scalars), Clipping(flat.gradients, LONGEST)
+    sums, clipping = StepTotals(flat.scalars, []), Clipping(flat.gradients, LONGEST)
     trace = Trace(folder, flat, sums, flush_steps=64, resumed_at=0, expected={}, in_depth=False)
     optimizer_step, numbers, samples = bare_step(optimizer), itertools.count(), np.arange(BATCH)
 
@@ -93,7 +93,7 @@ def saigen(precision: torch.dtype, tokens: torch.Tensor, folder: Path) -> Callab
         flat.grad_buffer.zero_()
         loss = loss_of(flat.model, tokens, precision)
         loss.backward()
-        sums.put(loss, 1, asked_to_stop=False)
+        sums.put(loss, 1, None, asked_to_stop=False)
         number = next(numbers)
         with torch.no_grad():
             sums.settle(number)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from saigen.data.order import Order, sample_index
+from saigen.data.orders import Permuted
 from saigen.streams import Streams
 
 ROUNDS = 15
@@ -28,7 +29,7 @@ def main() -> None:
     positions = np.arange(n)
     rng = np.random.default_rng(0)
     streams = Streams({"order": 0})
-    epoch = Order(streams, 10**12, 0)
+    epoch = Order(streams, Permuted(samples=10**12, arrays={}), 10**12, 0)
     print(f"{platform.machine()}, numpy {np.__version__}, median of {ROUNDS} alternating rounds")
     for size in (n, 1 << (n - 1).bit_length(), (1 << (n - 1).bit_length()) + 1, 10**12):
         ours, theirs = [], []

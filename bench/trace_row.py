@@ -71,8 +71,8 @@ def row(work: Any, folder: Path) -> Any:
     held = list(flat.held(one_tensor=True).values())
     optimizer = instantiate(work.config.optimizer, params=held)
     optimizer.step()
-    sums = StepTotals(flat.scalars)
-    sums.put(torch.tensor(1.0), 1, asked_to_stop=False)
+    sums = StepTotals(flat.scalars, [])
+    sums.put(torch.tensor(1.0), 1, None, asked_to_stop=False)
     flush = work.config.tracking.trace_flush_steps
     state = StateTrace([optimizer], [], flat.values.device)
     trace = Trace(

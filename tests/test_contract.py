@@ -14,7 +14,7 @@ import torch
 from conftest import copy_project
 
 from saigen.data.contract import check_loss, metrics_of, refuse_columns, rows_of
-from saigen.data.loader import fetch
+from saigen.data.loader import Reader
 from saigen.errors import Failure, Refusal
 from saigen.training.step_totals import StepTotals
 
@@ -115,7 +115,8 @@ def test_a_count_may_be_any_number(count):
         (SUM, "the loss comes without its count"),
         (torch.ones(2, requires_grad=True), "the loss comes without its count"),
         ((SUM,), "the loss comes without its count"),
-        ((SUM, 2, 3), "the loss comes without its count"),
+        ((SUM, 2, 3), "the components of the loss have no names"),
+        ((SUM, 2, {"kl": 1.0}), "a component of the loss is not one number"),
         ({"loss": SUM, "count": 2}, "the loss comes without its count"),
         (None, "the loss comes without its count"),
         ((torch.ones(2, requires_grad=True), 2), "the loss is not one number"),
@@ -234,13 +235,13 @@ READ_ONLY.flags.writeable = False
     ],
 )
 def test_samples_and_batches_of_arrays_tensors_and_numbers_are_read(dataset):
-    batch = fetch(dataset, np.arange(3))
+    batch = Reader(dataset, None, None).fetch(np.arange(3))
     assert batch["x"].tolist() == [0.0, 1.0, 2.0]
     assert len(batch["y"]) == 3
 
 
 def test_an_array_that_runs_backward_is_read():
-    batch = fetch(Batches(lambda _: {"x": BACKWARD}), np.arange(3))
+    batch = Reader(Batches(lambda _: {"x": BACKWARD}), None, None).fetch(np.arange(3))
     assert batch["x"].tolist() == BACKWARD.tolist()
 
 
@@ -262,14 +263,14 @@ def test_an_array_that_runs_backward_is_read():
 )
 def test_what_is_no_sample_is_refused_by_line(dataset, what):
     with pytest.raises(Refusal, match=what) as raised:
-        fetch(dataset, np.arange(2))
+        Reader(dataset, None, None).fetch(np.arange(2))
     reader = getattr(dataset, "__getitems__", None) or dataset.__getitem__
     assert raised.value.where == at(reader)
 
 
 def settled(loss, count):
-    sums = StepTotals(torch.zeros(3, dtype=torch.float64))
-    sums.put(torch.tensor(loss), count, asked_to_stop=False)
+    sums = StepTotals(torch.zeros(3, dtype=torch.float64), [])
+    sums.put(torch.tensor(loss), count, None, asked_to_stop=False)
     sums.settle(7)
     return sums
 
@@ -509,8 +510,8 @@ def test_weights_that_became_nan_are_never_published(odd):
     assert "where:    model, 'layers.0.weight'" in text
 
 
-@pytest.mark.parametrize("name", ["Rereading", "Drawing"])
-def test_samples_that_are_others_when_read_again_are_said(odd, name):
+def test_samples_that_are_others_when_read_again_are_said(odd):
+    name = "Rereading"
     text = odd.saigen("train", f"data.train_dataset._target_=project.odd.{name}", "debug=two_steps")
     at = f"{line(f'class {name}(Digits):')}({name})"
     says = f"warning: the same samples are others when they are read a second time ('inputs': {at})"

@@ -7,10 +7,15 @@ import pytest
 
 from saigen.data import order
 from saigen.data.order import Order, sample_index
+from saigen.data.orders import Permuted
 from saigen.streams import Streams
 
 KEY = 0x0123456789ABCDEF_FEDCBA9876543210
 AROUND_POWERS = [2**bits + off for bits in range(13, 41) for off in (-2, -1, 0, 1, 2)]
+
+
+def permuted(streams, n, epoch):
+    return Order(streams, Permuted(samples=n, arrays={}), n, epoch)
 
 
 def keys(count):
@@ -115,7 +120,7 @@ def test_an_index_is_the_same_whatever_it_is_asked_together_with():
 def test_ranges_of_an_epoch_are_slices_of_its_permutation():
     streams = Streams({"order": 0})
     n = 2 * order._BLOCK + 5
-    epoch = Order(streams, n, 3)
+    epoch = permuted(streams, n, 3)
     whole = sample_index(streams.key("order", 3), n, np.arange(n))
     cuts = [0, 1, 32, order._BLOCK - 1, order._BLOCK + 7, n - 3, n]
     for start in reversed(cuts):  # any range, in any order, over the edges of blocks
@@ -125,7 +130,7 @@ def test_ranges_of_an_epoch_are_slices_of_its_permutation():
 
 
 def test_what_a_caller_does_to_a_batch_of_indices_does_not_change_the_order():
-    epoch = Order(Streams({"order": 0}), 100, 0)
+    epoch = permuted(Streams({"order": 0}), 100, 0)
     first = epoch.indices(0, 10)
     kept = first.copy()
     first[:] = 0
@@ -134,7 +139,7 @@ def test_what_a_caller_does_to_a_batch_of_indices_does_not_change_the_order():
 
 def test_seeds_and_epochs_share_no_permutation():
     seen = {
-        Order(Streams({"order": seed}), 1000, epoch).indices(0, 1000).tobytes()
+        permuted(Streams({"order": seed}), 1000, epoch).indices(0, 1000).tobytes()
         for seed in range(5)
         for epoch in range(10)
     }
@@ -152,7 +157,7 @@ def test_the_order_of_a_key_never_changes():
 
 
 def test_a_trillion_samples_take_no_memory():
-    epoch = Order(Streams({"order": 0}), 10**12, 0)
+    epoch = permuted(Streams({"order": 0}), 10**12, 0)
     tracemalloc.start()
     for start in (0, 10**6, 10**12 - 32):
         assert epoch.indices(start, start + 32).size == 32
@@ -162,7 +167,7 @@ def test_a_trillion_samples_take_no_memory():
 
 
 def test_positions_outside_the_epoch_are_an_error():
-    epoch = Order(Streams({"order": 0}), 10, 0)
+    epoch = permuted(Streams({"order": 0}), 10, 0)
     for start, stop in ((-1, 2), (3, 2), (5, 11)):
         with pytest.raises(AssertionError):
             epoch.indices(start, stop)

@@ -8,6 +8,7 @@ import torch
 
 from saigen.config.compose import compose
 from saigen.data.order import Order
+from saigen.data.orders import Permuted
 from saigen.streams import Streams
 from saigen.training.build import build_model
 
@@ -21,7 +22,8 @@ def weights(config):
 
 
 def order(config):
-    return Order(Streams(config.randomness.streams), 1255, 0).indices(0, 1255)
+    ordering = Permuted(samples=1255, arrays={})
+    return Order(Streams(config.randomness.streams), ordering, 1255, 0).indices(0, 1255)
 
 
 def same(one, other):
@@ -73,7 +75,7 @@ def test_changing_the_init_seed_leaves_the_order():
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine with one core
 @pytest.mark.parametrize("workers", [1, 2])
 def test_augmentation_does_not_depend_on_loader_workers(tmp_path, workers):
-    from saigen.data.loader import Loader
+    from saigen.data.loader import Loader, Reader
 
     class Noisy:
         def __len__(self):
@@ -84,10 +86,14 @@ def test_augmentation_does_not_depend_on_loader_workers(tmp_path, workers):
             return {"x": np.array([index, *parts])}
 
     streams = Streams({"augment": 3})
-    places = [(epoch, np.arange(start, start + 4)) for epoch in (0, 1) for start in (0, 8, 16)]
+    rows = lambda start: np.arange(start, start + 4)  # noqa: E731
+    places = [(epoch, rows(start), rows(start)) for epoch in (0, 1) for start in (0, 8, 16)]
 
     def read(count):
-        loader = Loader(Noisy(), streams, workers=count, pinned=False, timeout_seconds=60)
+        reader = Reader(Noisy(), None, None)
+        loader = Loader(
+            reader, streams, repeats=False, workers=count, pinned=False, timeout_seconds=60
+        )
         return [batch["x"] for batch in loader.batches(iter(places))]
 
     alone, shared = read(0), read(workers)
@@ -98,7 +104,7 @@ def test_augmentation_does_not_depend_on_loader_workers(tmp_path, workers):
 
 
 def test_iterating_a_loader_draws_nothing_from_the_global_generator():
-    from saigen.data.loader import Loader
+    from saigen.data.loader import Loader, Reader
 
     class Plain:
         def __len__(self):
@@ -111,7 +117,8 @@ def test_iterating_a_loader_draws_nothing_from_the_global_generator():
     before = torch.get_rng_state()
     for workers in (0, 1):
         loader = Loader(
-            Plain(), Streams({"augment": 0}), workers=workers, pinned=False, timeout_seconds=60
-        )
-        list(loader.batches(iter([(0, np.arange(4))])))
+            Reader(Plain(), None, None), Streams({"augment": 0}), repeats=False,
+            workers=workers, pinned=False, timeout_seconds=60,
+        )  # fmt: skip
+        list(loader.batches(iter([(0, np.arange(4), np.arange(4))])))
     assert torch.equal(before, torch.get_rng_state())

@@ -203,9 +203,9 @@ def test_a_learning_curve_is_whole_at_every_moment_of_a_resume(tmp_path):
     rows += [f"{step},0,0.1,0.5,\n" for step in (1, 5, 9)]
     (tmp_path / "history.csv").write_text("".join(rows) + "12,0,0.")
     expected = digest_bytes("".join(rows[:3]).encode())
-    history = History(tmp_path, monitor="accuracy", resumed_at=5, expected=expected)
+    history = History(tmp_path, monitor="accuracy", components=[], resumed_at=5, expected=expected)
     assert (tmp_path / "history.csv").read_text() == "".join(rows[:3])  # before anything is flushed
-    history.add(6, 0, 0.1, 0.25, None)
+    history.add(6, 0, 0.1, 0.25, metric=None, components=[])
     history.close()
     assert (tmp_path / "history.csv").read_text() == "".join(rows[:3]) + "6,0,0.1,0.25,\n"
 

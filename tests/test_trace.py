@@ -104,7 +104,7 @@ def test_multipliers_are_odd_and_differ():
 def made_up(flush_steps, folder, resumed_at=0):
     """The weights, gradients and sums of a model, and their trace."""
     flat = FlatModel(torch.nn.Linear(64, 1, bias=False), scalars=3, multiple=64, microbatches=1)
-    sums = StepTotals(flat.scalars)
+    sums = StepTotals(flat.scalars, [])
     rows = read_trace(folder)[:resumed_at] if (folder / "trace.bin").is_file() else ()
     expected = {"trace.bin": rows[-1]["chain"].tobytes().hex()} if len(rows) else {}
     optimizer = torch.optim.SGD([torch.nn.Parameter(flat.weights[0])], lr=0.1, momentum=0.9)
@@ -124,7 +124,7 @@ def write(folder, steps, *, resumed_at=0, losses=None):
         gradients.fill_(step)
         weights.copy_(random_floats(64, step))
         loss = losses[step] if losses else 1.0 / (step + 1)
-        sums.put(torch.tensor(loss), 1, asked_to_stop=False)
+        sums.put(torch.tensor(loss), 1, None, asked_to_stop=False)
         trace.add(step, np.arange(step, step + 8))
     return trace
 
@@ -187,7 +187,7 @@ def test_the_first_different_step_is_found(tmp_path, step):
 def test_a_state_that_the_optimizer_replaces_is_still_traced(tmp_path):
     optimizer, _, sums, trace = made_up(1, tmp_path)
     [weights] = optimizer.param_groups[0]["params"]
-    sums.put(torch.tensor(1.0), 1, asked_to_stop=False)
+    sums.put(torch.tensor(1.0), 1, None, asked_to_stop=False)
     for step in range(3):
         optimizer.state[weights]["momentum_buffer"] = random_floats(64, step)
         trace.add(step, np.arange(8))

@@ -315,12 +315,14 @@ def brought(name: str):
 def plain_loop(zoo, model_name: str, optimizer_name: str) -> dict[str, torch.Tensor]:
     """The weights that a loop of plain PyTorch gives; a division by 16 rounds nothing."""
     from saigen.data.order import Order
+    from saigen.data.orders import Permuted
     from saigen.streams import Streams
 
     config = zoo.config()[0].config
     streams = Streams(config.randomness.streams)
     arrays = {n: np.load(zoo.root / f"prepared/train/{n}.npy") for n in ("inputs", "targets")}
-    order = Order(streams, len(arrays["inputs"]), 0)
+    samples = len(arrays["inputs"])
+    order = Order(streams, Permuted(samples=samples, arrays=arrays), samples, 0)
     streams.set_globals("init")
     model = brought("models").build(name=model_name)
     parameters = [p for p in model.parameters() if p.requires_grad]

@@ -14,8 +14,7 @@ def train(config: Config, run: Run) -> None:
     for step in run.steps():
         for batch in step.microbatches(model, max_grad_norm=trainer.max_grad_norm):
             outputs = task.forward(model, batch)
-            loss, count = task.loss(outputs, batch)  # a sum, and over how many terms
-            step.backward(loss, count)
+            step.backward(*task.loss(outputs, batch))  # a sum, and over how many terms
         optimizer.step()
         if step.validates:
             run.offer(model, run.evaluate(model))

@@ -98,7 +98,9 @@ def of_distribution(config: Config) -> Layer:
     content = {
         "reduction": reduction,
         "microbatches": trainer.microbatches,
-        "microbatch_examples": trainer.batch_size // trainer.microbatches,
+        "microbatch_examples": "all"
+        if trainer.batch_size == "all"
+        else trainer.batch_size // trainer.microbatches,
         "processes": config.hardware.processes if reduction == "allreduce" else "any",
     }
     return Layer("distribution", content)

@@ -28,7 +28,9 @@ def perturbations(config: Config) -> tuple[Perturbation, ...]:
     """What must not matter for a recipe."""
     reproducibility, hardware, trainer = config.reproducibility, config.hardware, config.trainer
     # microbatches for two processes to share, where the recipe has one
-    shares = [n for n in (4, 2, 3, 5, 7) if trainer.batch_size % n == 0]
+    shares = [
+        n for n in (4, 2, 3, 5, 7) if trainer.batch_size == "all" or trainer.batch_size % n == 0
+    ]
     shared = [f"trainer.microbatches={n}" for n in shares if trainer.microbatches < 2]
     hash_seed = reproducibility.python_hash_seed
     not_shared = "" if reproducibility.reduction == "tree" else "processes count under allreduce"

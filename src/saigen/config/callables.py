@@ -35,6 +35,11 @@ SUPPLIED: dict[str, dict[str, str]] = {
     },
     "data.train_dataset": {"arrays": "the prepared training split is mapped from disk"},
     "data.evaluation_dataset": {"arrays": "the prepared split is mapped from disk"},
+    "data.order": {
+        "samples": "the training dataset tells its length",
+        "arrays": "the prepared training split is mapped from disk",
+    },
+    "data.collate": {"samples": "it is called with the samples of every batch"},
 }
 
 # key of the node -> what stands in it and is read here (training/groups.py), not by the callable

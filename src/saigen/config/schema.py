@@ -18,6 +18,8 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 STREAMS = ("init", "order", "dropout", "augment", "evaluation")
 StreamName = Annotated[str, Field(pattern=f"^({'|'.join(STREAMS)})$")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+ColumnName = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_]*$")]
 
 
 class Section(BaseModel):
@@ -69,6 +71,11 @@ class Data(Section):
     provenance: str = Field(description="when, from where and how it was taken, and its digest")
     train_dataset: Call = Field(description="reads a sample for training")
     evaluation_dataset: Call = Field(description="reads a sample for validation and evaluation")
+    order: Call = Field(description="which training sample stands at which position of an epoch")
+    fields: list[str] | None = Field(
+        description="names of what a sample that is a tuple holds; null: samples are mappings"
+    )
+    collate: Call | None = Field(description="makes a batch of samples; null: stacks their arrays")
 
 
 class Fractions(Section):
@@ -99,7 +106,13 @@ class Trainer(Section):
 
     max_epochs: Count = Field(description="passes over the training split")
     max_steps: Count | None = Field(description="stop after this many steps; null: no limit")
-    batch_size: Count = Field(description="examples behind one update, over all processes")
+    batch_size: Count | Literal["all"] = Field(
+        description="examples behind one update, over all processes; all: an epoch's"
+    )
+    last_batch: Literal["drop", "keep", "fill"] = Field(
+        description="what an epoch ends with: whole batches only, the rest as a smaller one, or "
+        "the rest filled up from the epoch's beginning"
+    )
     microbatches: Count = Field(description="fixed slices of the batch")
     eval_batch_size: Count = Field(description="examples behind one evaluation pass")
     precision: Literal["float32", "bfloat16"] = Field(description="of the forward pass")
@@ -107,7 +120,12 @@ class Trainer(Section):
     parameter_layout: Literal["flat", "tensors"] = Field(
         description="what the optimizer sees: one buffer, or one tensor a parameter"
     )
-    validate_every_epochs: Count = Field(description="how often validation is measured")
+    validate_every_epochs: Count | None = Field(
+        description="how often validation is measured; null: by validate_every_steps"
+    )
+    validate_every_steps: Count | None = Field(
+        description="how often validation is measured; null: by validate_every_epochs"
+    )
     monitor: str = Field(description="the validation metric that picks the weights")
     monitor_mode: Literal["max", "min"] = Field(description="which way the metric improves")
     nonfinite_metrics: Literal["record", "refuse"] = Field(
@@ -119,11 +137,26 @@ class Trainer(Section):
     stop_after_validations: Count | None = Field(
         description="stop after this many validations without improvement; null: never"
     )
+    stop_at_value: Finite | None = Field(
+        description="stop once the monitored metric reaches it; null: at no value"
+    )
+    loss_components: list[ColumnName] = Field(
+        description="sums that the loss names besides: columns of history.csv"
+    )
     loop: str = Field(description="the training loop, a function of config and run")
 
     @model_validator(mode="after")
+    def _one_validation_interval(self) -> Self:
+        if (self.validate_every_epochs is None) == (self.validate_every_steps is None):
+            raise ValueError(
+                "validate_every_epochs and validate_every_steps: one of them must be a number, "
+                "the other null"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _equal_microbatches(self) -> Self:
-        if self.batch_size % self.microbatches:
+        if self.batch_size != "all" and self.batch_size % self.microbatches:
             raise ValueError(
                 f"batch_size ({self.batch_size}) must be a multiple of "
                 f"microbatches ({self.microbatches}): their shape is fixed"

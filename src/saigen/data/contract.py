@@ -19,8 +19,11 @@ class Task(Protocol):
     def forward(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Any:
         """The model's outputs for a batch."""
 
-    def loss(self, outputs: Any, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, int]:
-        """A sum over the batch, and over how many terms; the loss is the quotient of the sums."""
+    def loss(self, outputs: Any, batch: Mapping[str, torch.Tensor]) -> tuple[Any, ...]:
+        """A sum over the batch, and over how many terms; the loss is the quotient of the sums.
+
+        Sums that `trainer.loss_components` names may come third, in a mapping.
+        """
 
     def predictions(self, outputs: Any) -> dict[str, torch.Tensor]:
         """Tensors of one row a sample."""
@@ -93,14 +96,25 @@ def check_dataset(dataset: Any, key: str) -> None:
 
 def check_loss(result: Any, task: Task) -> None:
     """Raise Refusal if `loss` did not give a sum that has gradients, and a count."""
-    expected = "a sum over the batch (a tensor of one number), and over how many terms it is"
+    expected = (
+        "a sum over the batch (a tensor of one number), and over how many terms it is; sums by the "
+        "names of trainer.loss_components may follow"
+    )
 
     def refuse(what: str, got: str) -> Refusal:
         return broken(what, task.loss, expected, got)
 
-    if not isinstance(result, tuple | list) or len(result) != 2:
+    if not isinstance(result, tuple | list) or len(result) not in (2, 3):
         raise refuse("the loss comes without its count", described(result))
-    loss, count = result
+    loss, count, *components = result
+    if components and not isinstance(components[0], Mapping):
+        raise refuse("the components of the loss have no names", described(components[0]))
+    found: Mapping[str, Any] = components[0] if components else {}
+    for name, part in found.items():
+        if not isinstance(part, torch.Tensor) or part.numel() != 1:
+            raise refuse(
+                "a component of the loss is not one number", f"{name!r}: {described(part)}"
+            )
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.is_floating_point():
         raise refuse("the loss is not one number", described(loss))
     if not loss.requires_grad:

@@ -6,7 +6,7 @@ What a sample looks like is a function of (epoch, sample), never of the worker t
 import inspect
 import multiprocessing
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, cast
@@ -21,34 +21,97 @@ from saigen.interruption import outlive_a_stop
 from saigen.streams import Streams
 
 Batch = dict[str, torch.Tensor]
-Position = tuple[int, np.ndarray]  # an epoch, and the samples (B,) of one microbatch
+# an epoch, the samples (B,) of one microbatch, and their positions in the epoch
+Position = tuple[int, np.ndarray, np.ndarray]
+Collate = Callable[..., Any]
 
 
 class Dataset(Protocol):
     """What `project/data.py` provides: `__len__`, and `__getitems__` or `__getitem__` or both.
 
-    `__getitems__(indices)` reads a whole batch as arrays of B rows; `__getitem__(index)` reads
-    one sample as arrays without that first axis, and may take a `generator` besides.
+    `__getitems__(indices)` reads a whole batch as arrays of B rows, or as a list of samples;
+    `__getitem__(index)` reads one sample as arrays without that first axis. Either may take a
+    `generator` besides. A sample is a mapping, or a tuple whose parts `data.fields` names.
     """
 
     def __len__(self) -> int:
         """How many samples there are."""
 
 
-def fetch(dataset: Dataset, indices: np.ndarray) -> Batch:
-    """Read samples (B,) without any randomness, as for evaluation. Tensors of B rows by name."""
-    reader: Any = dataset
-    if hasattr(reader, "__getitems__"):
-        return _tensors(reader.__getitems__(indices), reader.__getitems__)
-    if _takes_generator(dataset):
-        raise Refusal(
-            "a dataset that draws random numbers cannot be used to evaluate",
-            where="data.evaluation_dataset",
-            expected="a dataset whose __getitem__ takes no generator",
-            got=type(dataset).__name__,
-            fix="name the dataset without augmentation there",
-        )
-    return _stacked([reader[int(index)] for index in indices], reader.__getitem__)
+class Reader:
+    """Makes batches of what a dataset gives: samples or whole batches, mappings or tuples."""
+
+    def __init__(self, dataset: Dataset, fields: Sequence[str] | None, collate: Collate | None):
+        self.dataset: Any = dataset
+        self._fields, self._collate = fields, collate
+        self.reads_at_once = hasattr(dataset, "__getitems__")
+        name = "__getitems__" if self.reads_at_once else "__getitem__"
+        self.method = getattr(dataset, name)
+        method = getattr(type(dataset), name, None)
+        parameters = inspect.signature(method).parameters if method else {}
+        self.takes_generator = "generator" in parameters
+
+    def fetch(self, indices: np.ndarray) -> Batch:
+        """Read samples (B,) without any randomness, as for evaluation. Tensors of B rows by name.
+
+        Raises Refusal if the dataset draws random numbers.
+        """
+        if self.takes_generator:
+            raise Refusal(
+                "a dataset that draws random numbers cannot be used to evaluate",
+                where="data.evaluation_dataset",
+                expected=f"a dataset whose {self.method.__name__} takes no generator",
+                got=type(self.dataset).__name__,
+                fix="name the dataset without augmentation there",
+            )
+        if self.reads_at_once:
+            return self.batch(self.method(indices))
+        return self.batch([self.method(int(index)) for index in indices])
+
+    def batch(self, read: Any) -> Batch:
+        """A batch from a mapping of arrays of B rows, a tuple of them, or a list of samples."""
+        if type(read) is dict:  # nearly always, and to ask for a Mapping costs 1 us
+            return {name: _tensor(name, array, self.method) for name, array in read.items()}
+        if isinstance(read, list) and read and not self._collate:
+            return self._stacked([self._named(sample) for sample in read])
+        if isinstance(read, list) and self._collate:
+            read = self._collate(samples=read)
+        named = self._named(read)
+        return {name: _tensor(name, array, self.method) for name, array in named.items()}
+
+    def _named(self, read: Any) -> Mapping[str, Any]:
+        """A mapping as it is, and a tuple or list as one by the names of the config."""
+        if isinstance(read, Mapping):
+            return read
+        if self._fields is None:
+            raise _unreadable(read, self.method)
+        parts = read if isinstance(read, tuple | list) else (read,)
+        if len(parts) != len(self._fields):
+            raise broken(
+                "a sample has other parts than data.fields names",
+                self.method,
+                f"{len(self._fields)} parts: {', '.join(self._fields)} (or another data.fields)",
+                described(read),
+            )
+        return dict(zip(self._fields, parts, strict=True))
+
+    def _stacked(self, samples: Sequence[Mapping[str, Any]]) -> Batch:
+        """A batch of samples, by the name of each array."""
+        try:
+            return {
+                name: torch.stack([sample[name] for sample in samples])
+                if isinstance(samples[0][name], torch.Tensor)
+                else _tensor(name, np.stack([sample[name] for sample in samples]), self.method)
+                for name in samples[0]
+            }
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise broken(
+                "the samples of a batch are not alike",
+                self.method,
+                "in every sample the same names, and under each arrays of one shape; data.collate "
+                "may pad them (saigen.data.collate.padded)",
+                f"{type(error).__name__}: {error}",
+            ) from error
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
@@ -63,18 +126,24 @@ class Loader:
 
     def __init__(
         self,
-        dataset: Dataset,
+        reader: Reader,
         streams: Streams,
         *,
+        repeats: bool,
         workers: int,
         pinned: bool,
         timeout_seconds: float,
     ) -> None:
-        self._dataset: Any = dataset
+        """`repeats` tells that a sample may stand twice in an epoch."""
+        self._reader, self._repeats = reader, repeats
         self._timeout_seconds = timeout_seconds
         self._streams, self._workers, self._pinned = streams, workers, pinned
-        self.reads_at_once = hasattr(dataset, "__getitems__")
-        self._takes_generator = not self.reads_at_once and _takes_generator(dataset)
+        self.seeds_batches = False  # also where a whole batch is read at once
+        self.sets_globals = not reader.reads_at_once
+
+    def seed_batches(self) -> None:
+        """Set the global generators before each batch: its dataset draws from them."""
+        self.seeds_batches = self.sets_globals = True
 
     def batches(self, positions: Iterator[Position]) -> Iterator[Batch]:
         """The microbatches at `places`, in their order.
@@ -105,63 +174,43 @@ class Loader:
 
     def __getitem__(self, position: Position) -> Batch:
         """Read one microbatch."""
-        epoch, samples = position
-        if self.reads_at_once:
-            batch = _tensors(self._dataset.__getitems__(samples), self._dataset.__getitems__)
+        reader = self._reader
+        if reader.reads_at_once:
+            if self.seeds_batches or reader.takes_generator:
+                read = self._drawing(position)
+            else:
+                read = reader.method(position[1])
         else:
-            read = [self._sample(epoch, int(sample)) for sample in samples]
-            batch = _stacked(read, self._dataset.__getitem__)
+            epoch, samples, places = position
+            read = [self._sample(epoch, *at) for at in zip(samples, places, strict=True)]
+        batch = reader.batch(read)
         return batch if get_worker_info() is None else _shared(batch)
 
-    def _sample(self, epoch: int, sample: int) -> Mapping[str, Any]:
-        # also the global generators, so that transforms that know nothing of us are covered
-        self._streams.set_globals("augment", epoch, sample)
+    def _drawing(self, position: Position) -> Any:
+        """A whole batch with random numbers: by its epoch and its first position."""
+        epoch, samples, places = position
+        at = "augment", epoch, int(samples[0]), int(places[0])
         drawn = {}
-        if self._takes_generator:
-            drawn["generator"] = self._streams.numpy("augment", epoch, sample)
-        read: Mapping[str, Any] = self._dataset.__getitem__(sample, **drawn)
-        return read
+        if self.seeds_batches:
+            self._streams.set_globals(*at)
+        if self._reader.takes_generator:
+            drawn["generator"] = self._streams.numpy(*at)
+        return self._reader.method(samples, **drawn)
 
-
-def _takes_generator(dataset: Dataset) -> bool:
-    method = getattr(type(dataset), "__getitem__", None)
-    return method is not None and "generator" in inspect.signature(method).parameters
+    def _sample(self, epoch: int, sample: int, place: int) -> Any:
+        sample = int(sample)
+        at = ("augment", epoch, sample, int(place)) if self._repeats else ("augment", epoch, sample)
+        # also the global generators, so that transforms that know nothing of us are covered
+        self._streams.set_globals(*at)
+        drawn = {}
+        if self._reader.takes_generator:
+            drawn["generator"] = self._streams.numpy(*at)
+        return self._reader.method(sample, **drawn)
 
 
 def _pinned(batch: Batch) -> Batch:
     """A batch in memory that a device copies from by itself: from other memory, the step waits."""
     return {n: t.pin_memory() if t.layout == torch.strided else t for n, t in batch.items()}
-
-
-def _stacked(samples: Sequence[Any], reader: Any) -> Batch:
-    """A batch of samples that were read one at a time, by the name of each array."""
-    if not all(isinstance(sample, Mapping) for sample in samples):
-        raise _unreadable(samples[0], reader)
-    try:
-        return {
-            name: torch.stack([sample[name] for sample in samples])
-            if isinstance(samples[0][name], torch.Tensor)
-            else _tensor(name, np.stack([sample[name] for sample in samples]), reader)
-            for name in samples[0]
-        }
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise broken(
-            "the samples of a batch are not alike",
-            reader,
-            "in every sample the same names, and under each arrays of one shape",
-            f"{type(error).__name__}: {error}",
-        ) from error
-
-
-def _tensors(read: Any, reader: Any) -> Batch:
-    """A batch that was read at once: a mapping, or a list of samples as torch's own datasets
-    give it.
-    """
-    if type(read) is dict or isinstance(read, Mapping):  # the question itself costs 1 us
-        return {name: _tensor(name, array, reader) for name, array in read.items()}
-    if isinstance(read, list) and read and isinstance(read[0], Mapping):
-        return _stacked(read, reader)
-    raise _unreadable(read, reader)
 
 
 def _tensor(name: str, value: Any, reader: Any) -> torch.Tensor:
@@ -184,7 +233,8 @@ def _unreadable(read: Any, reader: Any) -> Refusal:
     return broken(
         "a sample has no names",
         reader,
-        "a mapping of names to arrays, such as {'inputs': image, 'targets': label}",
+        "a mapping of names to arrays, such as {'inputs': image, 'targets': label}; or names for "
+        "the parts of a tuple in data.fields, such as [inputs, targets]",
         described(read),
     )
 

@@ -1,18 +1,21 @@
 """Order: which sample stands at which position of an epoch, as a function and not an iterator.
 
-A keyed permutation of 0..n-1 with random access: an alternating Feistel network on the bits of
-the position (Luby and Rackoff, 1988), and cycle walking down to n (Black and Rogaway, "Ciphers
-with Arbitrary Finite Domains", 2002). It needs no memory for its n, has no state to restore, and
-any number of loaders may ask it for any positions.
+`data.order` names which function: one of `orders.py`, or of the project. The default is a keyed
+permutation of 0..n-1 with random access: an alternating Feistel network on the bits of the position
+(Luby and Rackoff, 1988), and cycle walking down to n (Black and Rogaway, "Ciphers with Arbitrary
+Finite Domains", 2002). It needs no memory for its n, has no state to restore, and any number of
+loaders may ask it for any positions.
 """
 
 import hashlib
-from typing import TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from saigen.streams import Streams
+if TYPE_CHECKING:
+    from saigen.streams import Streams
 
 Indices: TypeAlias = NDArray[np.int64]
 
@@ -41,31 +44,34 @@ def sample_index(key: int, n: int, positions: Indices) -> Indices:
 
 
 class Order:
-    """The order of n samples in one epoch, keyed by the stream "order" and the epoch.
+    """The order of one epoch, keyed by the stream "order" and the epoch.
 
     Remembers the last block it computed, which is what makes a batch of 32 cost a slice; what it
-    answers depends on the key, n and the positions alone.
+    answers depends on the key, the epoch and the positions alone.
     """
 
-    def __init__(self, streams: Streams, n: int, epoch: int) -> None:
-        """Take the number of samples, and which epoch, counted from 0."""
-        self.n, self.epoch = n, epoch
-        self._network = _Network(streams.key("order", epoch), n)
+    def __init__(self, streams: "Streams", ordering: "Ordering", length: int, epoch: int) -> None:
+        """Take the function, how many positions an epoch has, and which epoch, counted from 0."""
+        self.length, self.epoch = length, epoch
+        self._ordering, self._key = ordering, streams.key("order", epoch)
         self._block_start = 0
         self._block: Indices = np.empty(0, np.int64)
 
     def indices(self, start: int, stop: int) -> Indices:
         """Return the samples at positions start..stop-1, (stop - start,) int64."""
-        assert 0 <= start <= stop <= self.n
+        assert 0 <= start <= stop <= self.length
         first = start - self._block_start
         if not 0 <= first <= first + stop - start <= self._block.size:
             # Block-aligned, so that a resumed run computes the same blocks as any other.
             self._block_start = start - start % _BLOCK
-            end = min(self.n, max(stop, self._block_start + _BLOCK))
+            end = min(self.length, max(stop, self._block_start + _BLOCK))
             positions = np.arange(self._block_start, end)
-            self._block = _permute(self._network, self.n, positions)
+            self._block = self._ordering(self._key, self.epoch, positions)
             first = start - self._block_start
         return self._block[first : first + stop - start].copy()
+
+
+Ordering: TypeAlias = Callable[[int, int, Indices], Indices]  # of (key, epoch, positions)
 
 
 class _Network:

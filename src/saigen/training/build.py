@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from saigen.config.callables import instantiate
+from saigen.config.callables import function, instantiate
 from saigen.config.schema import Call, Config
 from saigen.data.contract import check_dataset, check_task
+from saigen.data.loader import Reader
 from saigen.streams import Streams
 
 if TYPE_CHECKING:
@@ -55,3 +56,9 @@ def build_dataset(
     dataset: Any = instantiate(getattr(config.data, name), arrays=arrays)
     check_dataset(dataset, f"data.{name}")
     return dataset  # type: ignore[no-any-return]
+
+
+def build_reader(config: Config, dataset: "Dataset") -> "Reader":
+    """What makes batches of a dataset's samples, by `data.fields` and `data.collate`."""
+    data = config.data
+    return Reader(dataset, data.fields, function(data.collate) if data.collate else None)

@@ -9,10 +9,10 @@ import torch
 
 from saigen.config.schema import Config
 from saigen.data.contract import Task, metrics_of, refuse_columns, rows_of
-from saigen.data.loader import Batch, fetch, to_device
+from saigen.data.loader import Batch, to_device
 from saigen.errors import Refusal
 from saigen.streams import Streams
-from saigen.training.build import build_dataset
+from saigen.training.build import build_dataset, build_reader
 from saigen.training.leaks import GlobalsWatch
 
 PURPOSES = ("validation", "test", "prediction")  # places in the stream `evaluation`
@@ -38,8 +38,8 @@ class Evaluation:
         """Build the dataset. Raises Refusal if it has not a sample for each row."""
         self.task, self._streams, self._targets = task, streams, arrays
         self._purpose = PURPOSES.index(purpose)
-        self._dataset = build_dataset(config, streams, "evaluation_dataset", arrays)
-        self._samples = len(self._dataset)
+        dataset = build_dataset(config, streams, "evaluation_dataset", arrays)
+        self._reader, self._samples = build_reader(config, dataset), len(dataset)
         self._size = config.trainer.eval_batch_size
         self._device = torch.device(config.hardware.device)
         self._precision = getattr(torch, config.trainer.precision)
@@ -115,7 +115,7 @@ class Evaluation:
         return rows_kept, ", ".join(moved), watch.first
 
     def _read(self, rows: np.ndarray) -> Batch:
-        return to_device(fetch(self._dataset, rows), self._device)
+        return to_device(self._reader.fetch(rows), self._device)
 
     def _outputs(self, model: torch.nn.Module, batch: Batch) -> Any:
         enabled = self._precision != torch.float32

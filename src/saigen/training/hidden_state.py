@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from saigen.data.contract import Task, some_of
 from saigen.data.loader import Batch, Dataset, Position
 from saigen.project_code import place_of
+from saigen.training.leaks import GlobalsWatch
 from saigen.training.state import PutBack, same_bits
 from saigen.training.untrained import TORCH_S_OWN
 
@@ -72,8 +73,9 @@ def hidden_in_reading(
     """Whether the samples of a batch, which was just read, are others when they are read again,
     behind some of them.
     """
-    epoch, samples = position
-    read((epoch, samples[: len(samples) // 2 + 1]))
+    epoch, *rows = position
+    samples, places = (row[: len(row) // 2 + 1] for row in rows)
+    read((epoch, samples, places))
     again = read(position)
     other = [n for n, rows in batch.items() if n not in again or not same_bits(rows, again[n])]
     if not other:
@@ -81,8 +83,16 @@ def hidden_in_reading(
     return [
         f"the same samples are others when they are read a second time ({some_of(other)}: "
         f"{place_of(type(dataset))}), so workers or an interruption would change the run: draw "
-        "from the `generator` of __getitem__, and keep no state"
+        "from its argument `generator`, and keep no state"
     ]
+
+
+def draws_in_reading(read: Callable[[Position], Batch], position: Position) -> bool:
+    """Whether reading a batch moves a global generator, by as much as is seen on one batch."""
+    watch = GlobalsWatch(locate=False)
+    watch.arm()
+    read(position)
+    return bool(watch.check())
 
 
 def _plain(model: nn.Module, task: Task) -> dict[str, Any]:

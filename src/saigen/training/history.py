@@ -1,6 +1,7 @@
 """history.csv: the learning curve, for people and plots. The trace is what is compared."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from saigen.files import write_whole
@@ -10,17 +11,25 @@ NAME = "history.csv"
 
 
 class History:
-    """Appends rows of step, epoch, learning rate, loss and, after a validation, its metric.
+    """Appends rows of step, epoch, learning rate, loss, after a validation its metric, and the
+    named components of the loss.
 
     `step` counts the steps done. On resume, rows beyond the checkpoint are cut off, and the others
     must be those that stood there when it was made (`expected`: their digest).
     """
 
     def __init__(
-        self, folder: Path, *, monitor: str, resumed_at: int, expected: str | None
+        self,
+        folder: Path,
+        *,
+        monitor: str,
+        components: Sequence[str],
+        resumed_at: int,
+        expected: str | None,
     ) -> None:
         path = folder / NAME
-        rows = [f"step,epoch,learning_rate,loss,validation_{monitor}\n"]
+        more = "".join(f",loss_{name}" for name in components)
+        rows = [f"step,epoch,learning_rate,loss,validation_{monitor}{more}\n"]
         if resumed_at and path.is_file():
             text = path.read_text(encoding="utf-8", errors="surrogateescape")
             rows = text.splitlines(keepends=True)
@@ -38,10 +47,19 @@ class History:
         """SHA-256 of all rows so far."""
         return self._digest.hexdigest()
 
-    def add(self, step: int, epoch: int, rate: float, loss: float, metric: float | None) -> None:
+    def add(
+        self,
+        step: int,
+        epoch: int,
+        rate: float,
+        loss: float,
+        *,
+        metric: float | None,
+        components: Sequence[float],
+    ) -> None:
         """Write one row; floats in the shortest text that names their bits."""
         last = "" if metric is None else metric
-        row = f"{step},{epoch},{rate},{loss},{last}\n"
+        row = f"{step},{epoch},{rate},{loss},{last}{''.join(f',{c}' for c in components)}\n"
         self._digest.update(row.encode())
         self._file.write(row)
 

@@ -25,6 +25,7 @@ from saigen.training.state import (
     import_model,
     import_optimizer,
 )
+from saigen.training.step_totals import FIXED
 
 
 class Kept:
@@ -68,8 +69,8 @@ class Kept:
             groups = [group["params"] for o in self.optimizers for group in o.param_groups]
         self.flat = FlatModel(
             model,
-            # three sums ride along, in whole cache lines
-            scalars=3,
+            # these sums ride along, in whole cache lines
+            scalars=FIXED + len(config.trainer.loss_components),
             multiple=world * LINE,
             microbatches=config.trainer.microbatches,
             groups=groups,

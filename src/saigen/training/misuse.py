@@ -47,17 +47,6 @@ def ended_early(loop: str, done: int, total: int) -> Failure:
     )
 
 
-def batch_too_large(size: int, samples: int) -> Refusal:
-    """A batch that the training split does not fill once."""
-    return Refusal(
-        "a batch is larger than the data",
-        where="trainer.batch_size",
-        expected=f"at most {samples}, the size of the training split",
-        got=str(size),
-        fix=f"set trainer.batch_size={samples} or lower, or prepare more data",
-    )
-
-
 def backward_outside(step: int) -> Refusal:
     """A `step.backward` that belongs to no microbatch."""
     return Refusal(
@@ -78,4 +67,18 @@ def step_unended(step: int) -> Refusal:
         expected="a walk over all of step.microbatches(...), each ended by step.backward",
         got="a microbatch without its backward pass",
         fix="do not leave that loop early, and call step.backward(loss, count) in it",
+    )
+
+
+def other_components(found: list[str], expected: list[str], where: str) -> Refusal:
+    """A loss that names other components than the config."""
+    return Refusal(
+        "the loss has other components than the config names",
+        where=where,
+        expected=f"trainer.loss_components: {expected}",
+        got=f"{found}",
+        fix=f"set trainer.loss_components to {found}"
+        if found
+        else "have `loss` of the task give "
+        "a mapping of these names to sums besides, and the loop hand it to step.backward",
     )

@@ -17,17 +17,18 @@ import torch
 from saigen.config.callables import function
 from saigen.config.schema import Call, Config
 from saigen.data.contract import refuse_nonfinite
+from saigen.data.epochs import Epochs
 from saigen.data.loader import Loader, to_device
 from saigen.data.prepared import Prepared
 from saigen.digest import digest_bytes
 from saigen.interruption import InterruptedAtCheckpoint, stop_noted
 from saigen.streams import Streams
 from saigen.training import misuse
-from saigen.training.build import build_dataset, build_task, built
+from saigen.training.build import build_dataset, build_reader, build_task, built
 from saigen.training.checkpoint import refuse_unheld, taking_up
 from saigen.training.evaluation import Evaluation
 from saigen.training.fingerprint import Fingerprint
-from saigen.training.hidden_state import hidden_in_reading
+from saigen.training.hidden_state import draws_in_reading, hidden_in_reading
 from saigen.training.kept import Kept
 from saigen.training.leaks import GlobalsWatch
 from saigen.training.model_state import exported, materialize, placed, weights_bytes
@@ -81,10 +82,11 @@ class Run:
         self.task = build_task(config, self.streams)
         arrays = prepared.arrays("train")
         self._dataset = build_dataset(config, self.streams, "train_dataset", arrays)
+        self._epochs = Epochs(config, self.streams, len(self._dataset), arrays)
         self._validation = self._evaluation("validation", prepared)
         self._evaluation("test", prepared)  # refused now if ever, and not after the last step
         trainer = config.trainer
-        self.steps_per_epoch = _steps_per_epoch(len(self._dataset), config)
+        self.steps_per_epoch = self._epochs.steps
         self.total_steps = trainer.max_epochs * self.steps_per_epoch
         if trainer.max_steps is not None:
             self.total_steps = min(self.total_steps, trainer.max_steps)
@@ -150,7 +152,7 @@ class Run:
             guard_step(optimizer, lambda: self.done == self._first)
         reduced = Reduction if config.reproducibility.reduction == "tree" else OverlappedReduction
         self._reduction = reduced(flat, group, trainer.microbatches)
-        self._totals = StepTotals(flat.scalars)
+        self._totals = StepTotals(flat.scalars, trainer.loss_components)
         if config.hardware.compile:
             for module in kept.trained:
                 module.compile()
@@ -158,8 +160,9 @@ class Run:
         self._continue(kept)
         self._weights = Fingerprint(flat.weights, salt=flat.salt)
         loader = Loader(
-            self._dataset,
+            build_reader(config, self._dataset),
             self.streams,
+            repeats=self._epochs.repeats,
             workers=config.hardware.loader_workers,
             pinned=self.device.type == "cuda",
             timeout_seconds=config.hardware.process_timeout_seconds,
@@ -168,13 +171,15 @@ class Run:
         precision = getattr(torch, trainer.precision)
         # entering a disabled autocast costs 4 us
         autocast = torch.autocast(self.device.type, precision) if mixed else nullcontext()
+        position = next(self._epochs.batches(range(1)))
+        first = self._epochs.microbatch(position, 0)
+        if draws_in_reading(loader.__getitem__, first):
+            loader.seed_batches()
         if self.done == 0:
             self._try_out(kept, loader, autocast)
         self._watch = GlobalsWatch(locate=tracking.leak_watch == "locate")
-        self._batches = batches = Batches(
-            loader, self.streams, trainer, self._reduction.mine, self.device
-        )
-        batches.begin(range(self.done, self.total_steps), len(self._dataset))
+        self._batches = batches = Batches(loader, self._epochs, self._reduction.mine, self.device)
+        batches.begin(range(self.done, self.total_steps))
         self._step = Step(
             batches=batches,
             kept=kept,
@@ -207,10 +212,11 @@ class Run:
     def _try_out(self, kept: Kept, loader: Loader, autocast: AbstractContextManager[Any]) -> None:
         """Look at what the project gives before the first step; raises Refusal, or says it."""
         kept.export()  # what no checkpoint could hold is said at once
-        trainer = self.config.trainer
-        rows = np.arange(trainer.batch_size // trainer.microbatches)
-        batch = loader[0, rows]
-        kept.warnings += hidden_in_reading(loader.__getitem__, (0, rows), batch, self._dataset)
+        rows = np.arange(self._epochs.batch_size // self._epochs.microbatches)
+        rows %= len(self._dataset)
+        position = 0, rows, rows
+        batch = loader[position]
+        kept.warnings += hidden_in_reading(loader.__getitem__, position, batch, self._dataset)
         metrics, warnings = sanity_check(
             self._published(),
             to_device(batch, self.device),
@@ -218,6 +224,7 @@ class Run:
             self.streams,
             autocast,
             put_back=self._put_back,
+            components=self.config.trainer.loss_components,
         )
         kept.warnings += warnings
         refuse_unmeasured(metrics, self.config)
@@ -233,7 +240,11 @@ class Run:
         """
         self._kept_by("run.steps()")
         self._stop = self._selection.should_stop()
-        epoch_steps = self.steps_per_epoch * self.config.trainer.validate_every_epochs
+        trainer = self.config.trainer
+        interval = trainer.validate_every_steps
+        if trainer.validate_every_epochs is not None:
+            interval = self.steps_per_epoch * trainer.validate_every_epochs
+        assert interval
         step, rates, total = self._step, self._rates, self.total_steps
         with stop_noted() as stop_request:
             step.stop_request = stop_request
@@ -241,7 +252,7 @@ class Run:
                 for rate, multiplier in rates:
                     rate.set(multiplier(self.done, total))
                 after = self.done + 1
-                step.begin(self.done, validates=after == total or after % epoch_steps == 0)
+                step.begin(self.done, validates=after == total or after % interval == 0)
                 yield step
                 self._end_step()
 
@@ -301,7 +312,8 @@ class Run:
             finite(mean, step)
         if files and (look or totals.asked_to_stop):
             rate = kept.learning_rate()
-            files.history.add(done, step // self.steps_per_epoch, rate, mean, value)
+            epoch = step // self.steps_per_epoch
+            files.history.add(done, epoch, rate, mean, metric=value, components=totals.components)
         if self._progress.due() or at_end:
             self._progress.show(done, mean)
         self._interrupted = totals.asked_to_stop and not at_end
@@ -386,10 +398,3 @@ class Run:
     def _evaluation(self, purpose: str, prepared: Prepared) -> Evaluation:
         arrays = prepared.arrays(purpose)
         return Evaluation(self.config, self.task, self.streams, purpose, arrays)
-
-
-def _steps_per_epoch(samples: int, config: Config) -> int:
-    steps = samples // config.trainer.batch_size
-    if steps == 0:
-        raise misuse.batch_too_large(config.trainer.batch_size, samples)
-    return steps

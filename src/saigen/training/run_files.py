@@ -25,7 +25,7 @@ class RunFiles:
         self, folder: Path, recipe: str, config: Config, say: Callable[[str], None]
     ) -> None:
         self._folder, self._tracking = folder, config.tracking
-        self._monitor = config.trainer.monitor
+        self._trainer = config.trainer
         number = self._tracking.checkpoints_kept
         self._checkpoints = Checkpoints(folder, recipe, kept=number, say=say)
         self.newest = self._checkpoints.newest()
@@ -38,7 +38,8 @@ class RunFiles:
         found = self.newest or State(0, {}, {}, {})
         self.history = History(
             self._folder,
-            monitor=self._monitor,
+            monitor=self._trainer.monitor,
+            components=self._trainer.loss_components,
             resumed_at=found.step,
             expected=found.rows.get(NAME),
         )
@@ -55,7 +56,7 @@ class RunFiles:
         self.newest = None  # its tensors are where they belong
 
     def trace(self, step: int, indices: np.ndarray) -> None:
-        """Take the trace's row of a step, over samples (batch_size,)."""
+        """Take the trace's row of a step, over samples (B,)."""
         self._trace.add(step, indices)
 
     def save(self, done: int, kept: Kept) -> None:

@@ -5,7 +5,7 @@ and not after an epoch.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from saigen.training.flat import VALUES, parts, refuse_other_parts, replaced
 from saigen.training.hidden_state import hidden_state
 from saigen.training.nondeterminism import explain
 from saigen.training.state import PutBack, export_model, import_model
+from saigen.training.step_totals import refuse_other_components
 from saigen.training.untrained import Untrained
 
 
@@ -32,6 +33,7 @@ def sanity_check(
     autocast: AbstractContextManager[Any],
     *,
     put_back: PutBack,
+    components: Sequence[str],
 ) -> tuple[dict[str, float], list[str]]:
     """The metrics of the untrained model, and what should be said of this task and model.
 
@@ -55,6 +57,7 @@ def sanity_check(
     try:
         result = loss_of(batch)
         check_loss(result, task)
+        refuse_other_components(dict(*result[2:]), components, place_of(task.loss))
     except RuntimeError as error:
         explain(error, tried, partial(loss_of, batch))
         raise
@@ -92,8 +95,8 @@ def _mean(loss_of: Callable[[Batch], Any], batch: Batch, task: Task) -> list[str
     with suppress(Exception), torch.no_grad():  # rows that cannot be halved, a fixed batch size
         half = min(map(len, batch.values())) // 2
         rows = {name: tensor[:half] for name, tensor in batch.items()}
-        once, count = loss_of(rows)
-        twice, double = loss_of({name: torch.cat([part, part]) for name, part in rows.items()})
+        once, count, *_ = loss_of(rows)
+        twice, double, *_ = loss_of({name: torch.cat([part, part]) for name, part in rows.items()})
         # a sum would be twice as large, draws in the model or not
         if once and double == 2 * count and abs(twice - once) < 0.1 * abs(once):
             return [

@@ -71,8 +71,13 @@ class Selection:
             )
 
     def should_stop(self) -> bool:
-        """Whether there were as many validations without improvement as the config allows."""
-        patience = self._trainer.stop_after_validations
+        """Whether the metric has reached its value, or there were as many validations without
+        improvement as the config allows.
+        """
+        patience, goal = self._trainer.stop_after_validations, self._trainer.stop_at_value
+        sign = 1 if self._trainer.monitor_mode == "max" else -1
+        if goal is not None and self.step and sign * self.value >= sign * goal:
+            return True
         return patience is not None and self.since >= patience
 
     def values(self) -> dict[str, Any]:

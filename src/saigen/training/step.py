@@ -1,16 +1,16 @@
 """Step: one update's share of the data, microbatch by microbatch, and the sum of its gradients."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import torch
 
-from saigen.config.schema import Trainer
+from saigen.data.epochs import Batch as EpochBatch
+from saigen.data.epochs import Epochs
 from saigen.data.loader import Batch, Loader, Position, to_device
-from saigen.data.order import Order
 from saigen.interruption import StopRequest
 from saigen.streams import Streams
 from saigen.training import misuse
@@ -25,18 +25,15 @@ from saigen.training.step_totals import StepTotals
 class Batches:
     """This process's microbatches of each step, in the order that is a function of the seed."""
 
-    def __init__(
-        self, loader: Loader, streams: Streams, trainer: Trainer, mine: range, device: torch.device
-    ) -> None:
-        self.reads_at_once, self.mine = loader.reads_at_once, mine
-        self._loader, self._streams, self._device = loader, streams, device
-        self._size, self._microbatches = trainer.batch_size, trainer.microbatches
-        self._drawn: deque[tuple[int, np.ndarray]] = deque()  # handed out and not yet trained on
+    def __init__(self, loader: Loader, epochs: Epochs, mine: range, device: torch.device) -> None:
+        self.sets_globals, self.mine = loader.sets_globals, mine
+        self._loader, self._epochs, self._device = loader, epochs, device
+        self._drawn: deque[EpochBatch] = deque()  # handed out and not yet trained on
         self._ahead: Iterator[Batch] = iter(())
 
-    def begin(self, steps: range, samples: int) -> None:
+    def begin(self, steps: range) -> None:
         """Begin to read the microbatches of these steps."""
-        self._ahead = self._loader.batches(self._positions(steps, samples))
+        self._ahead = self._loader.batches(self._positions(steps))
 
     def next(self) -> Batch:
         """The next microbatch, tensors of B rows by name, on the device."""
@@ -50,31 +47,19 @@ class Batches:
 
     def again(self, microbatch: int) -> Batch:
         """A microbatch of this step, read once more."""
-        epoch, batch = self._drawn[0]
-        return to_device(self._loader[self._position(epoch, batch, microbatch)], self._device)
+        position = self._epochs.microbatch(self._drawn[0], microbatch)
+        return to_device(self._loader[position], self._device)
 
     def take_indices(self) -> np.ndarray:
-        """The samples of the whole step, (batch_size,) int64; the step is over with that."""
-        return self._drawn.popleft()[1]
+        """The samples of the whole step, (B,) int64; the step is over with that."""
+        return self._drawn.popleft()[2]
 
-    def _positions(self, steps: range, samples: int) -> Iterator[Position]:
-        """Loader workers let this run ahead. What is left of an epoch after its last whole batch
-        sits out, other samples in each epoch.
-        """
-        size, steps_per_epoch = self._size, samples // self._size
-        order = Order(self._streams, samples, 0)
-        for step in steps:
-            epoch, at = divmod(step, steps_per_epoch)
-            if epoch != order.epoch:
-                order = Order(self._streams, samples, epoch)
-            batch = order.indices(at * size, (at + 1) * size)
-            self._drawn.append((epoch, batch))
+    def _positions(self, steps: range) -> Iterator[Position]:
+        """Loader workers let this run ahead."""
+        for batch in self._epochs.batches(steps):
+            self._drawn.append(batch)
             for microbatch in self.mine:
-                yield self._position(epoch, batch, microbatch)
-
-    def _position(self, epoch: int, batch: np.ndarray, microbatch: int) -> Position:
-        part = self._size // self._microbatches
-        return epoch, batch[microbatch * part : (microbatch + 1) * part]
+                yield self._epochs.microbatch(batch, microbatch)
 
 
 class Step:
@@ -140,7 +125,7 @@ class Step:
         self._walking = True
         reduction.begin_step()
         for microbatch in batches.mine:
-            if not batches.reads_at_once:  # reading a sample sets the global generators
+            if batches.sets_globals:  # reading a sample sets the global generators
                 watch.check()
             batch = self.last = batches.again(microbatch) if again else batches.next()
             watch.check()
@@ -163,11 +148,17 @@ class Step:
             self._totals.settle(self.number)
             clipping.mean_and_clip(self._totals.terms)
 
-    def backward(self, loss: torch.Tensor, count: int | torch.Tensor) -> None:
+    def backward(
+        self,
+        loss: torch.Tensor,
+        count: int | torch.Tensor,
+        components: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
         """Add a microbatch's gradients to the step's sum.
 
         `loss` is a sum, (), and `count` is over how many terms: the step's loss is the quotient of
-        their sums over all microbatches.
+        their sums over all microbatches. `components` are sums over the same terms, by the names of
+        `trainer.loss_components`: nothing is differentiated, their means stand in history.csv.
         """
         microbatch, self._open = self._open, None
         if microbatch is None:
@@ -177,7 +168,7 @@ class Step:
                 loss.backward()  # type: ignore[no-untyped-call]
         else:
             loss.backward()  # type: ignore[no-untyped-call]
-        self._totals.put(loss, count, asked_to_stop=self.stop_request.asked)
+        self._totals.put(loss, count, components, asked_to_stop=self.stop_request.asked)
 
     @property
     def loss(self) -> torch.Tensor:

@@ -1,11 +1,17 @@
-"""The three sums that travel with the gradients: of losses, of terms, of wishes to stop."""
+"""The sums that travel with the gradients: of losses, of terms, of wishes to stop, and of the
+components of the loss that have a name.
+"""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from saigen.errors import Failure
+from saigen.training import misuse
+
+FIXED = 3  # loss, terms, wishes to stop
 
 
 class StepTotals:
@@ -16,8 +22,9 @@ class StepTotals:
     nothing waits for the device: whether to stop is known a step later, when that is copied.
     """
 
-    def __init__(self, scalars: torch.Tensor) -> None:
-        self._scalars = scalars
+    def __init__(self, scalars: torch.Tensor, components: Sequence[str]) -> None:
+        """`components` names what stands behind the three sums."""
+        self._scalars, self._components = scalars, list(components)
         self.on_host = scalars.device.type == "cpu"
         self._read: Any = scalars.numpy() if self.on_host else scalars
         self.empty: list[int] = []  # steps in which no term counted, as far as known
@@ -25,10 +32,21 @@ class StepTotals:
             self._copies = [torch.zeros_like(scalars, device="cpu").pin_memory() for _ in range(2)]
             self._copied = [torch.cuda.Event() for _ in range(2)]  # type: ignore[no-untyped-call]
 
-    def put(self, loss: torch.Tensor, terms: int | torch.Tensor, *, asked_to_stop: bool) -> None:
-        """Write what one microbatch adds."""
+    def put(
+        self,
+        loss: torch.Tensor,
+        terms: int | torch.Tensor,
+        components: Mapping[str, torch.Tensor] | None,
+        *,
+        asked_to_stop: bool,
+    ) -> None:
+        """Write what one microbatch adds. Raises Refusal if it has other components."""
+        if components or self._components:
+            refuse_other_components(components, self._components)
+            for place, name in enumerate(self._components, FIXED):
+                self._scalars[place] = (components or {})[name]
         if self.on_host:
-            self._read[:] = (float(loss.detach()), float(terms), float(asked_to_stop))
+            self._read[:FIXED] = (float(loss.detach()), float(terms), float(asked_to_stop))
             return
         self._scalars[0] = loss.detach()
         if isinstance(terms, torch.Tensor):
@@ -74,7 +92,7 @@ class StepTotals:
         return [f"no term of the loss counted in {len(self.empty)} steps, first in {self.empty[0]}"]
 
     def totals(self) -> torch.Tensor:
-        """A copy of the sums as they stand, (3,) float64."""
+        """A copy of the sums as they stand, (3 and one a component,) float64."""
         return self._scalars.clone()
 
     def put_totals(self, totals: torch.Tensor) -> None:
@@ -92,6 +110,11 @@ class StepTotals:
         return float(self._read[0] / self._read[1])
 
     @property
+    def components(self) -> list[float]:
+        """The means of the named components over the step; waits for the device."""
+        return (self._scalars[FIXED:] / self._scalars[1]).tolist() if self._components else []
+
+    @property
     def loss_there(self) -> torch.Tensor:
         """The same on the device, () float64."""
         return self._scalars[0] / self._scalars[1]
@@ -105,6 +128,15 @@ class StepTotals:
             return bool(self._read[2] > 0)
         self._copied[1].synchronize()
         return bool(self._copies[1][2] > 0)
+
+
+def refuse_other_components(
+    found: Mapping[str, Any] | None, expected: Sequence[str], where: str = "step.backward"
+) -> None:
+    """Raise Refusal unless the loss has just the components that the config names."""
+    names = list(found or ())
+    if sorted(names) != sorted(expected):
+        raise misuse.other_components(names, list(expected), where)
 
 
 def finite(loss: float, step: int) -> float:
