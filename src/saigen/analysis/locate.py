@@ -68,26 +68,38 @@ def _calls(log: Path, root: Path) -> list[_Call]:
             call["arguments"] = {n: d for n, d in call["arguments"].items() if n not in anew}
     # before its first step a continued loop has its state restored: that comes last
     loops = {(call["file"], call["function"]) for call in calls if call["step"] is not None}
-    return sorted(calls, key=lambda c: c["step"] is None and (c["file"], c["function"]) in loops)
+    for call in calls:
+        call["loop"] = (call["file"], call["function"]) in loops
+    return sorted(calls, key=lambda call: call["loop"] and call["step"] is None)
 
 
 def _parted(left: list[_Call], right: list[_Call], root: Path) -> Iterator[_Parted]:
-    """Where calls with equal arguments part, innermost first; then what calls without a like
-    remembered otherwise.
+    """Where calls with equal arguments part, innermost first; a loop behind what the calls in it
+    remembered otherwise; then other weights than its like's, of which a loop may be the cause.
     """
     waiting: dict[Any, deque[_Call]] = defaultdict(deque)
     for call in right:
         waiting[_key(call)].append(call)
-    for call in left:
-        if queue := waiting[_key(call)]:
-            yield from _lines(call, queue.popleft())
+    pairs = [(call, queue.popleft()) for call in left if (queue := waiting[_key(call)])]
     known = {_key(call): call for call in left}
+    more: list[tuple[_Call, _Call]] = []  # calls of one process more than before
+    first: list[_Parted] = []
+    last: list[_Parted] = []
     for key, queue in waiting.items():
         for other in queue:
-            if key in known:  # one process more than before
-                yield from _lines(known[key], other)
-            else:
-                yield from _state(other, left, right, root)
+            if key in known:
+                more.append((known[key], other))
+                continue
+            for name, location in _state(other, left, right, root):
+                (last if other["loop"] or name.endswith(WEIGHTS) else first).append(location)
+    first[:0] = [found for pair in more if not pair[0]["loop"] for found in _lines(*pair)]
+    for call, other in (*pairs, *(pair for pair in more if pair[0]["loop"])):
+        found = list(_lines(call, other))
+        if found and call["loop"]:
+            yield from first
+            first = []
+        yield from found
+    yield from first + last
 
 
 def _key(call: _Call) -> tuple[str, str, int | None, str]:
@@ -116,8 +128,10 @@ def _lines(a: _Call, b: _Call) -> Iterator[_Parted]:
         yield file, a["line"], "what it returns", function
 
 
-def _state(other: _Call, left: list[_Call], right: list[_Call], root: Path) -> Iterator[_Parted]:
-    """What a call remembers otherwise than its like, which was given the same, at the line that
+def _state(
+    other: _Call, left: list[_Call], right: list[_Call], root: Path
+) -> Iterator[tuple[str, _Parted]]:
+    """What a call remembers otherwise than its like, which was given the same, and the line that
     set it.
     """
     file, function, theirs = other["file"], other["function"], other["arguments"]
@@ -131,7 +145,7 @@ def _state(other: _Call, left: list[_Call], right: list[_Call], root: Path) -> I
         if names and all(in_loop or n in defaults or _is_remembered(n) for n in names):
             for name in names:
                 if setter := _setter(name, file, (*left, *right)):
-                    yield setter
+                    yield name, setter
                     return
 
 
