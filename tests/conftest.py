@@ -16,6 +16,13 @@ import pytest
 from zygote import Zygote
 
 ROOT = Path(__file__).parent.parent
+# after `saigen init` the tests beside tests/project run in a copy of their own (tests/run.py)
+HAS_OWN_EXAMPLE = (ROOT / "tests/example").is_dir()
+collect_ignore = [
+    str(path)
+    for path in Path(__file__).parent.iterdir()
+    if HAS_OWN_EXAMPLE and path.name != "project"
+]
 TIMEOUT = 800  # s, for what hangs: below pytest's own, far above what takes long anywhere
 COPIED = (
     ".dvc/config",
@@ -31,7 +38,7 @@ COPIED = (
 
 # The files of tests that take longest, the first of all first.
 LONGEST = (
-    "test_pipeline", "test_survival", "test_ends", "test_configs", "test_faults_of_storage",
+    "test_pipeline", "test_survival", "test_ends", "test_project", "test_faults_of_storage",
     "test_verify", "test_zoo", "test_contract", "test_compare", "test_refusals", "test_evaluation",
     "test_variants", "test_portable", "test_stage", "test_canary",
 )  # fmt: skip
@@ -71,6 +78,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first: in `make test` each is one test process's, and none of them
     shall have a long one left when the others are done.
     """
+    project = ROOT / "tests/project"
+    if HAS_OWN_EXAMPLE and any(not item.path.is_relative_to(project) for item in items):
+        raise pytest.UsageError("these tests bring their own example: make test ARGS=tests/FILE.py")
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else 99)
 
 
@@ -162,6 +172,8 @@ def copy_project(target: Path) -> Project:
     """Copy what belongs to the project, with its snapshot, and nothing made from it."""
     for name in COPIED:
         source = ROOT / name
+        if not source.exists():
+            continue  # a project of one's own, without data yet
         if source.is_dir():
             shutil.copytree(
                 source, target / name, ignore=shutil.ignore_patterns("__pycache__", "default.yaml~")
@@ -185,9 +197,10 @@ def _snapshot_is_here() -> None:
     """Bring the snapshot once, whichever of the test processes comes first."""
     with (ROOT / ".dvc/config").open() as config:
         fcntl.flock(config, fcntl.LOCK_EX)
-        if not (ROOT / "data").is_dir():
-            command = [Path(sys.executable).parent / "dvc", "pull", "-q", "data.dvc"]
-            subprocess.run(command, cwd=ROOT, check=True)
+        if not (ROOT / "data").is_dir() and (ROOT / "data.dvc").is_file():
+            from saigen.analysis.remotes import pull
+
+            pull(ROOT, "data.dvc", "the snapshot could not be brought")
 
 
 def _prepared(tmp_path_factory: pytest.TempPathFactory, name: str, *overrides: str) -> Path:
