@@ -36,18 +36,24 @@ data: .venv ## the snapshot in use, checked against its hashes
 verify: .venv data ## try to break the claims, with your own model and data
 	@$(PYTHON) -m saigen verify $(ARGS)
 
-test: .venv data ## the quick tests
-	@$(PYTHON) -m pytest -n auto --dist loadscope --no-loadscope-reorder -q \
+init: .venv ## a project of this clone: make init ARGS='--name cars --license MIT'
+	@$(PYTHON) -m saigen init $(ARGS)
+
+remove-example: .venv ## take the example away, for data and code of your own
+	@$(PYTHON) -m saigen remove-example
+
+test: .venv ## the quick tests
+	@$(PYTHON) tests/run.py -n auto --dist loadscope --no-loadscope-reorder -q \
 	  -m "not slow and not system and not faults" $(ARGS)
 
-test-full: .venv data ## every test that needs no service
-	@$(PYTHON) -m pytest -n auto -q -m "not system and not faults" $(ARGS)
+test-full: .venv ## every test that needs no service
+	@$(PYTHON) tests/run.py -n auto -q -m "not system and not faults" $(ARGS)
 
-test-faults: .venv data ## the long lists: planted faults that are named, altered records refused
-	@$(PYTHON) -m pytest -n auto -q -m faults $(ARGS)
+test-faults: .venv ## the long lists: planted faults that are named, altered records refused
+	@$(PYTHON) tests/run.py -n auto -q -m faults $(ARGS)
 
 test-system: .venv ## tests that start real services: a Docker engine, emulated processors (root)
-	@$(PYTHON) -m pytest -q -m system $(ARGS)
+	@$(PYTHON) tests/run.py -q -m system $(ARGS)
 
 doctor: .venv ## this machine against the pins: which claims can be kept here
 	@$(PYTHON) -m saigen doctor || [ $$? = 1 ] # 1: some claims cannot be kept
@@ -80,4 +86,4 @@ clean: ## remove what can be made again (.venv, caches); runs and data stay
 	rm -rf .venv .saigen .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -path ./.git -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help train data verify test test-full test-faults test-system doctor lint format lock image shell in-container clean
+.PHONY: help init remove-example train data verify test test-full test-faults test-system doctor lint format lock image shell in-container clean

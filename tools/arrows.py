@@ -15,6 +15,7 @@ from pathlib import Path
 ROOMS = (
     ("__main__",),
     ("cli",),
+    ("starting",),
     ("analysis",),
     ("command_line", "sweep", "publishing", "pipeline", "watching"),
     ("runs",),

@@ -17,6 +17,7 @@ from saigen.command_line import ROOT, Chosen, Verb, answer, ended_by, parser, te
 from saigen.errors import Refusal
 from saigen.interruption import InterruptedAtCheckpoint, answered, stop
 from saigen.printing import bare, visible_output
+from saigen.starting import verbs as starting
 
 if TYPE_CHECKING:
     from saigen.config.compose import Composition
@@ -219,4 +220,5 @@ _VERBS: tuple[tuple[Verb, str, str], ...] = (
     (_evaluate, "measure a run on the frozen test split", "run --stage"),
     (_predict, "a model folder and an input file -> predictions as CSV", "model input --out"),
     *verbs.VERBS,
+    *starting.VERBS,
 )  # fmt: skip

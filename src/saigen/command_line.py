@@ -42,6 +42,19 @@ _ARGUMENTS: dict[str, str | dict[str, Any]] = {
     "--here": "in this environment, as it is",
     "--repair": "first put an altered ledger aside, and enter again what is whole",
     "--trust": "run the code of a record without asking whose it is",
+    "--name": {"metavar": "NAME", "help": "what the project, or the snapshot, is called"},
+    "--description": {"metavar": "TEXT", "help": "what it is, in one line"},
+    "--author": {"metavar": "NAME <MAIL>", "help": "who holds the rights"},
+    "--license": {
+        "metavar": "LICENCE",
+        "help": "MIT, BSD-3-Clause, Apache-2.0, LicenseRef-Proprietary",
+    },
+    "--reproducibility": {"metavar": "LEVEL", "help": "exact, portable, statistical"},
+    "--hardware": {"metavar": "DEVICE", "help": "cpu, cuda"},
+    "--remote": {"metavar": "URL", "help": "DVC's remote for data and models"},
+    "--source": {"metavar": "URL", "help": "of the template; else what git calls origin"},
+    "--commit": {"metavar": "COMMIT", "help": "of the template; else what is checked out"},
+    "--fresh-history": "put the template's history aside and begin another",
     "--full": "the whole training, not a short one",
 }
 
@@ -99,7 +112,9 @@ def parser(table: Iterable[tuple[Verb, str, str]]) -> argparse.ArgumentParser:
     )
     verbs = whole.add_subparsers(required=True, metavar="VERB")
     for does, says, arguments in table:
-        verb = verbs.add_parser(does.__name__.removeprefix("_"), help=says, description=says)
+        verb = verbs.add_parser(
+            does.__name__.removeprefix("_").replace("_", "-"), help=says, description=says
+        )
         verb.set_defaults(verb=does)
         for name in arguments.split():
             text = _ARGUMENTS[name]

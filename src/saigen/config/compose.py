@@ -14,7 +14,13 @@ from saigen.config.overrides import normalized
 from saigen.config.portability import refuse_unportable
 from saigen.config.presets import refuse_frame, refuse_presets
 from saigen.config.schema import Config
-from saigen.config.sources import read_sources, read_text, refuse_many_files, unreadable
+from saigen.config.sources import (
+    read_sources,
+    read_text,
+    refuse_many_files,
+    refuse_nothing,
+    unreadable,
+)
 from saigen.digest import canonical_json
 from saigen.documents import reason
 from saigen.errors import Refusal, refuse_secrets
@@ -47,6 +53,7 @@ def compose(overrides: tuple[str, ...], conf: Path = CONF) -> Composition:
     """
     sources = read_sources(conf)
     refuse_many_files(sources)
+    refuse_nothing(sources, conf)
     refuse_frame(sources)
     refuse_presets(sources, composed=False)
     overrides = normalized(overrides, sources)

@@ -76,6 +76,19 @@ def read_sources(conf: Path) -> dict[str, Source]:
     }
 
 
+def refuse_nothing(sources: dict[str, Source], conf: Path) -> None:
+    """Raise Refusal if there is nothing to train on: the example is gone, and nothing came yet."""
+    if not any(name.startswith("data/") for name in sources):
+        raise Refusal(
+            "there is nothing to train yet",
+            where=str(conf / "data"),
+            expected="a file conf/data/NAME.yaml, which names a snapshot and how it is read",
+            got="none",
+            fix="`saigen init-data FILE` looks at a table and writes data, preparation, task and "
+            "model, for you to change (docs/start.md)",
+        )
+
+
 def refuse_many_files(sources: dict[str, Source]) -> None:
     """Raise Refusal if defaults lists name more files, each as often as it is named, than a config
     has: 20 that each name the next one twice are a million to whoever follows them.

@@ -1,0 +1,1 @@
+"""How a clone becomes a project: its name, its data, and a newer instrument."""

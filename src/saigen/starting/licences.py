@@ -1,0 +1,80 @@
+"""The text of a project's LICENSE file, by its SPDX identifier.
+
+What came with the template stays under the template's licence, whose text goes with the instrument
+(`src/saigen/LICENSE`) when the project chooses another one.
+"""
+
+from pathlib import Path
+
+PROPRIETARY = "LicenseRef-Proprietary"
+APACHE = "Apache-2.0"
+_HEAD = "Copyright (c) {year} {author}\n"
+_MIT = """MIT License
+
+{head}
+Permission is hereby granted, free of charge, to any person obtaining a copy
+of this software and associated documentation files (the "Software"), to deal
+in the Software without restriction, including without limitation the rights
+to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
+copies of the Software, and to permit persons to whom the Software is
+furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all
+copies or substantial portions of the Software.
+
+{disclaimer}"""
+_MIT_DISCLAIMER = """\
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+SOFTWARE.
+"""
+_BSD = """BSD 3-Clause License
+
+{head}
+Redistribution and use in source and binary forms, with or without
+modification, are permitted provided that the following conditions are met:
+
+1. Redistributions of source code must retain the above copyright notice, this
+   list of conditions and the following disclaimer.
+
+2. Redistributions in binary form must reproduce the above copyright notice,
+   this list of conditions and the following disclaimer in the documentation
+   and/or other materials provided with the distribution.
+
+3. Neither the name of the copyright holder nor the names of its
+   contributors may be used to endorse or promote products derived from
+   this software without specific prior written permission.
+
+{disclaimer}"""
+_BSD_DISCLAIMER = """\
+THIS SOFTWARE IS PROVIDED BY THE COPYRIGHT HOLDERS AND CONTRIBUTORS "AS IS"
+AND ANY EXPRESS OR IMPLIED WARRANTIES, INCLUDING, BUT NOT LIMITED TO, THE
+IMPLIED WARRANTIES OF MERCHANTABILITY AND FITNESS FOR A PARTICULAR PURPOSE ARE
+DISCLAIMED. IN NO EVENT SHALL THE COPYRIGHT HOLDER OR CONTRIBUTORS BE LIABLE
+FOR ANY DIRECT, INDIRECT, INCIDENTAL, SPECIAL, EXEMPLARY, OR CONSEQUENTIAL
+DAMAGES (INCLUDING, BUT NOT LIMITED TO, PROCUREMENT OF SUBSTITUTE GOODS OR
+SERVICES; LOSS OF USE, DATA, OR PROFITS; OR BUSINESS INTERRUPTION) HOWEVER
+CAUSED AND ON ANY THEORY OF LIABILITY, WHETHER IN CONTRACT, STRICT LIABILITY,
+OR TORT (INCLUDING NEGLIGENCE OR OTHERWISE) ARISING IN ANY WAY OUT OF THE USE
+OF THIS SOFTWARE, EVEN IF ADVISED OF THE POSSIBILITY OF SUCH DAMAGE.
+"""
+_OWN = """{head}
+All rights reserved. No licence is given to anybody but by a written agreement.
+"""
+CHOICES = ("MIT", "BSD-3-Clause", APACHE, PROPRIETARY)
+
+
+def text(identifier: str, *, year: int, author: str, apache: Path) -> str:
+    """The text of a licence. Apache's is read from the file that holds it."""
+    if identifier == APACHE:
+        return apache.read_text(encoding="utf-8")
+    body, disclaimer = {
+        "MIT": (_MIT, _MIT_DISCLAIMER),
+        "BSD-3-Clause": (_BSD, _BSD_DISCLAIMER),
+        PROPRIETARY: (_OWN, ""),
+    }[identifier]
+    return body.format(head=_HEAD.format(year=year, author=author), disclaimer=disclaimer)

@@ -1,0 +1,25 @@
+"""The verbs that make a project of a clone. Each imports what it needs when it runs."""
+
+from saigen.command_line import ROOT, Chosen, Verb
+
+
+def _init(chosen: Chosen) -> None:
+    from saigen.starting.init import QUESTIONS, init
+
+    given = {key: value for key in QUESTIONS if (value := getattr(chosen, key)) is not None}
+    template = (chosen.source or "", chosen.commit or "") if chosen.source else None
+    init(ROOT, given, print, fresh=chosen.fresh_history, template=template)
+
+
+def _remove_example(chosen: Chosen) -> None:  # noqa: ARG001
+    from saigen.starting.example import remove
+
+    remove(ROOT, print)
+
+
+VERBS: tuple[tuple[Verb, str, str], ...] = (
+    (_init, "make a project of this clone: its name, licence, README, defaults",
+     "--name --description --author --license --reproducibility --hardware --remote "
+     "--source --commit --fresh-history"),
+    (_remove_example, "take the example away, for data and code of your own", ""),
+)  # fmt: skip
