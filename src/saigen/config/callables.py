@@ -39,6 +39,12 @@ SUPPLIED: dict[str, dict[str, str]] = {
         "samples": "the training dataset tells its length",
         "arrays": "the prepared training split is mapped from disk",
     },
+    "prepare.split": {
+        "ids": "the preparation reads them",
+        "columns": "the preparation reads them",
+        "salt": "it is prepare.salt",
+        "fractions": "they are prepare.fractions",
+    },
     "data.collate": {"samples": "it is called with the samples of every batch"},
 }
 

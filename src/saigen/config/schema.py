@@ -98,6 +98,7 @@ class Prepare(Section):
 
     salt: str = Field(description="another salt draws another split")
     fractions: Fractions = Field(description="share of records in each split")
+    split: Call = Field(description="which records are in which split")
     preparation: Call = Field(description="reads, fits on the training split, transforms")
 
 

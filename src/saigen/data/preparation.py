@@ -1,9 +1,8 @@
-"""From snapshot to prepared/: check, split by hash, fit on the training split, write arrays.
+"""From snapshot to prepared/: check, split, fit on the training split, write arrays.
 
 No torch here: preparing data should start at once.
 """
 
-import hashlib
 import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from saigen.config.schema import Data, Fractions, Prepare
+from saigen.config.callables import function
+from saigen.config.schema import Data, Prepare
+from saigen.data.splits import SPLITS, checked
 from saigen.digest import digest_bytes, digest_file
 from saigen.documents import Count, Name, Open, Sha256, read_document
 from saigen.errors import Refusal
@@ -22,7 +23,6 @@ from saigen.files import MANIFEST, refuse_unless_replaceable, replacing, write_j
 from saigen.printing import one_line
 from saigen.project_code import place_of
 
-SPLITS = ("train", "validation", "test")
 SCHEMA = 2
 
 Arrays = dict[str, np.ndarray]
@@ -62,18 +62,6 @@ class Preparation(Protocol):
 
     def transform(self, table: Table, fitted: Mapping[str, np.ndarray]) -> Arrays:
         """Arrays of one row a record: what the dataset reads."""
-
-
-def split_of(record_id: str, salt: str, fractions: Fractions) -> str:
-    """The split of a record: a function of its id, so that a new record moves no other.
-
-    The first 8 bytes of SHA-256(salt, NUL, id), as a fraction of 2^64, against the fractions.
-    """
-    head = hashlib.sha256(f"{salt}\0{record_id}".encode()).digest()[:8]
-    position = int.from_bytes(head, "big") / 2**64
-    if position < fractions.train:
-        return "train"
-    return "validation" if position < fractions.train + fractions.validation else "test"
 
 
 def check_snapshot(data: Data, root: Path, digest: Callable[[Path], str]) -> dict[str, Any]:
@@ -199,7 +187,10 @@ def _refuse_not_finite(array: np.ndarray, name: str, ids: Sequence[str], method:
 
 
 def _split(table: Table, config: Prepare) -> dict[str, Table]:
-    names = np.array([split_of(i, config.salt, config.fractions) for i in table.ids])
+    found = function(config.split)(
+        ids=table.ids, columns=table.columns, salt=config.salt, fractions=config.fractions
+    )
+    names = checked(found, len(table.ids), f"prepare.split: {config.split.target}")
     splits = {split: table.rows(np.flatnonzero(names == split)) for split in SPLITS}
     if empty := [split for split, rows in splits.items() if not rows.ids]:
         raise Refusal(
