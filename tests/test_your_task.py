@@ -16,6 +16,7 @@ from project.data import Digits
 from project.prepare import Standardize
 from project.task import Classification
 from saigen.data.order import sample_index
+from saigen.data.splits import split_of
 
 '''
 PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

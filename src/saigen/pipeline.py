@@ -13,6 +13,7 @@ from saigen import source_code as code
 from saigen.arrays import at_work
 from saigen.config.callables import instantiate
 from saigen.config.compose import Composition, typed
+from saigen.config.fitted import fitted_values, with_fitted
 from saigen.config.schema import Config
 from saigen.data import preparation
 from saigen.data.predictions import predictions_csv
@@ -118,7 +119,9 @@ def train(
         }
         record["outcome"] |= {"weights": weights, "trace": trained.trace}
         imported = metadata.imported(root, prepared.sources)
-        record["metadata"] |= {"training": trained.metadata, "imported": imported}
+        numbers = fitted_values(chosen, prepared.arrays("fitted"))
+        training = trained.metadata | {"fitted": numbers}
+        record["metadata"] |= {"training": training, "imported": imported}
         metadata.note_beyond(record, root, before)
         write_record(folder, record)
     return folder
@@ -358,6 +361,7 @@ def _trained(
     from saigen.training.evaluation import Evaluation
     from saigen.training.model_state import load_exported
 
+    chosen = with_fitted(chosen, model.fitted)
     streams = Streams(chosen.randomness.streams)
     weights = model.weights()
     task = build_task(chosen, streams)

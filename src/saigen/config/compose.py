@@ -6,6 +6,7 @@ from typing import Any
 
 from saigen.config.callables import check_calls
 from saigen.config.derive import derive
+from saigen.config.fitted import refuse_unfitted
 from saigen.config.layers import composed_values
 from saigen.config.machine import refuse_machine
 from saigen.config.messages import refusal_of
@@ -117,5 +118,6 @@ def typed(
     except ValidationError as error:
         raise refusal_of(error, locate_key) from error
     check_calls(values, locate_key, root)
+    refuse_unfitted(values, locate_key)
     refuse_unportable(config, locate_key)
     return Composition(values=values, config=config, overrides=overrides)

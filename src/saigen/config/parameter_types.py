@@ -14,6 +14,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from saigen.config.fitted import is_fitted
+
 Type = list[Any]
 
 _PLAIN = {bool: "bool", int: "int", float: "float", str: "str", type(None): "null", None: "null"}
@@ -76,8 +78,8 @@ def accepts(kind: Type, value: Any) -> bool:
         "any": lambda: True,
         "null": lambda: value is None,
         "bool": lambda: isinstance(value, bool),
-        "int": lambda: isinstance(value, int) and not isinstance(value, bool),
-        "float": lambda: isinstance(value, int | float) and not isinstance(value, bool),
+        "int": lambda: (isinstance(value, int) and not isinstance(value, bool)) or is_fitted(value),
+        "float": lambda: isinstance(value, float) or accepts(["int"], value),
         "str": lambda: isinstance(value, str),
         "object": lambda: isinstance(value, dict) and "_target_" in value,
         "literal": lambda: any(value == item and type(value) is type(item) for item in inner),
