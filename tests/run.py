@@ -17,7 +17,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "tests/example"
 COPY = ROOT / ".saigen/instrument"
-_REPLACED = ("src/project/", "conf/", "data/", ".dvc/", "tests/example/", "tests/project/")
+_REPLACED = ("src/project/", "conf/", "data/", ".dvc/", "tests/example/", "tests/project/",
+             "dvc.lock", "params.yaml", "prepare_sources.json", "results/",
+             "run_sources.json")  # fmt: skip
 _STAYS = {".git", ".saigen", "data"}  # in the copy, from one time to the next
 NONE_FOUND = 5  # pytest's exit code where no test was asked for
 

@@ -11,7 +11,7 @@ def test_every_verb_has_its_row(capsys):
     from saigen import cli, command_line
 
     actions = command_line.parser(cli._VERBS)._subparsers._group_actions[0].choices
-    rows = re.findall(r"^\| `saigen (\w+)` \|", TEXT, re.M)
+    rows = re.findall(r"^\| `saigen ([\w-]+)` \|", TEXT, re.M)
     assert sorted(rows) == sorted(actions)
 
 
