@@ -133,7 +133,7 @@ WRONG = (
     edit("a number with a colon", TRAINER, "max_epochs: 40 ", "max_epochs: 1:30 ", "trainer.max_epochs", "conf/trainer/default.yaml:1", 'or "1:30"', got="90"),
     edit("a tab", TRAINER, "max_epochs: 40", "\tmax_epochs: 40", "", "conf/trainer/default.yaml:1", "mend the line"),
     edit("a list instead of keys", TRAINER, "max_epochs: 40", "- max_epochs: 40", "", "conf/trainer/default.yaml", "mend the line"),
-    edit("a Python object", TRAINER, "monitor: accuracy", "monitor: !!python/name:os.system", "", "conf/trainer/default.yaml:12", "mend", got="python"),
+    edit("a Python object", TRAINER, "monitor: accuracy", "monitor: !!python/name:os.system", "", "conf/trainer/default.yaml:13", "mend", got="python"),
     # Hydra's own
     line("several values for one run", "optimizer.lr=1,2", "optimizer.lr", "command line: optimizer.lr=1,2", "add --multirun"),
     line("a setting of Hydra", "hydra.run.dir=here", "hydra.run.dir", "command line: hydra.run.dir=here", "leave it out"),

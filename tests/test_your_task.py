@@ -26,7 +26,10 @@ YAML = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 def leaves(values, path=""):
     for key, value in values.items():
         name = f"{path}.{key}".lstrip(".")
-        yield from leaves(value, name) if isinstance(value, dict) and value else [name]
+        if isinstance(value, dict):
+            yield from leaves(value, name)
+        elif not (isinstance(value, list) and any(isinstance(item, dict) for item in value)):
+            yield name
 
 
 @pytest.fixture(scope="module")

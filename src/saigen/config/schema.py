@@ -59,7 +59,7 @@ class GroupRule(Section):
 
     names: list[str] = Field(description="patterns such as *.bias")
     modules: list[str] = Field(description="types such as torch.nn.LayerNorm")
-    frozen: bool = Field(description="not trained at all")
+    frozen: bool | Count = Field(description="not trained at all; a number: before that step")
     options: Mapping[str, Any] = Field(description="what differs for them, such as weight_decay")
 
 
@@ -102,6 +102,15 @@ class Prepare(Section):
     preparation: Call = Field(description="reads, fits on the training split, transforms")
 
 
+class GradScaler(Section):
+    """How the loss is scaled for float16, in the words of torch.amp.GradScaler."""
+
+    init_scale: Positive = Field(description="what the loss is multiplied by at first")
+    growth_factor: Annotated[float, Field(gt=1)] = Field(description="by which the scale grows")
+    backoff_factor: Fraction = Field(description="by which it shrinks at a gradient not finite")
+    growth_interval: Count = Field(description="steps without one before it grows")
+
+
 class Trainer(Section):
     """How long, in which batches, and which weights are kept."""
 
@@ -116,7 +125,10 @@ class Trainer(Section):
     )
     microbatches: Count = Field(description="fixed slices of the batch")
     eval_batch_size: Count = Field(description="examples behind one evaluation pass")
-    precision: Literal["float32", "bfloat16"] = Field(description="of the forward pass")
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        description="of the forward pass; float16 needs grad_scaler"
+    )
+    grad_scaler: GradScaler | None = Field(description="of the loss, for float16; null: none")
     max_grad_norm: Positive | None = Field(description="longest gradient; null: any")
     parameter_layout: Literal["flat", "tensors"] = Field(
         description="what the optimizer sees: one buffer, or one tensor a parameter"
@@ -145,6 +157,14 @@ class Trainer(Section):
         description="sums that the loss names besides: columns of history.csv"
     )
     loop: str = Field(description="the training loop, a function of config and run")
+
+    @model_validator(mode="after")
+    def _scaler_for_float16(self) -> Self:
+        if (self.precision == "float16") != (self.grad_scaler is not None):
+            raise ValueError(
+                "precision and grad_scaler: float16 needs a scaler, and nothing else has one"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_validation_interval(self) -> Self:

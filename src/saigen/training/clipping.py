@@ -23,7 +23,7 @@ class Clipping:
 
     def __init__(self, gradients: Sequence[Tensor], longest: float | None) -> None:
         """Take the gradients, on one device, and the norm their mean may have; None: any."""
-        self._gradients, self._longest = gradients, longest
+        self.gradients, self._longest = gradients, longest
         blocks = [part for gradient in gradients for part in _blocks(gradient)]
         self._on_host = gradients[0].device.type == "cpu"
         total = sum(map(len, blocks))
@@ -52,7 +52,7 @@ class Clipping:
         Nothing waits for a device.
         """
         if self._longest is None:
-            for gradient in self._gradients:
+            for gradient in self.gradients:
                 gradient.div_(terms)
             return
         norm, longest = self.norm(), self._longest
@@ -64,7 +64,7 @@ class Clipping:
             terms = float(terms)
             shorter = min(1.0, longest / (norm / terms + 1e-6)) if norm < math.inf else math.nan
             factor = shorter / terms
-        for gradient in self._gradients:
+        for gradient in self.gradients:
             gradient.mul_(factor)
 
 

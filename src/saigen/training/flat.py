@@ -76,7 +76,11 @@ class FlatModel:
         named = [(span.name, str(span.dtype), span.shape) for span in self._spans]
         # a salt has 64 bits
         self.salt = int(digest_value(named)[:16], 16)  # of names, data types and shapes
-        self._parts = parts(model)
+        self.take_parts()
+
+    def take_parts(self) -> None:
+        """Take the model's parts as they are for those that must not change."""
+        self._parts = parts(self.model)
 
     def parameters(self) -> list[tuple[str, Tensor, Tensor]]:
         """Each parameter's name, and the bytes of its weights and of its gradient, (bytes,)."""
@@ -155,7 +159,8 @@ def refuse_other_parts(model: nn.Module, began: frozenset[str]) -> None:
             expected="the parameters and persistent buffers that it began with, trainable or "
             "frozen as they were",
             got=", ".join(other),
-            fix="make all of them in the constructor; to thaw a part, train it in a run of its own",
+            fix="make all of them in the constructor; to thaw a part, name it in "
+            "optimizer.parameter_groups with frozen: STEP",
         )
 
 

@@ -14,6 +14,7 @@ from saigen.errors import Refusal
 from saigen.training.flat import trainable
 
 _WHERE = "optimizer.parameter_groups"
+THAWED_AT = "thawed_at_step"  # the key of a group that is not trained before a step
 
 
 def parameter_groups(model: nn.Module, rules: Sequence[Any]) -> list[Any]:
@@ -30,7 +31,7 @@ def parameter_groups(model: nn.Module, rules: Sequence[Any]) -> list[Any]:
         fits = (n for n, rule in enumerate(checked) if _fits(rule, name, owners[id(parameter)]))
         if (number := next(fits, None)) is None:
             left.append(parameter)
-        elif checked[number].frozen:
+        elif checked[number].frozen is True:
             parameter.requires_grad_(False)
             taken[number].append(parameter)
         else:
@@ -49,9 +50,9 @@ def parameter_groups(model: nn.Module, rules: Sequence[Any]) -> list[Any]:
         return left
     groups: list[Any] = [{"params": left}] if left else []
     return groups + [
-        {"params": own, **rule.options}
+        {"params": own, **rule.options} | ({THAWED_AT: rule.frozen} if rule.frozen else {})
         for rule, own in zip(checked, taken, strict=True)
-        if not rule.frozen
+        if rule.frozen is not True
     ]
 
 
@@ -63,7 +64,8 @@ def _checked(rule: Any, where: str) -> GroupRule:
         raise Refusal(
             "a rule for parameter groups cannot be read",
             where=".".join([where, *map(str, first["loc"])]),
-            expected="names: [patterns], modules: [types], frozen: true or false, options: {...}",
+            expected="names: [patterns], modules: [types], frozen: true, false or a step, "
+            "options: {...}",
             got=first["msg"],
             fix="write all four, empty where there is nothing: "
             "{names: ['*.bias'], modules: [], frozen: false, options: {weight_decay: 0.0}}",

@@ -15,6 +15,7 @@ from saigen.environment.optimizer_step import unwatch
 from saigen.errors import Refusal
 from saigen.training.codec import Decoder, Encoder
 from saigen.training.flat import FlatModel
+from saigen.training.groups import THAWED_AT
 from saigen.training.layout import LINE
 from saigen.training.optimizer import flatten, refuse_unless_elementwise
 from saigen.training.selection import Selection
@@ -75,6 +76,13 @@ class Kept:
             microbatches=config.trainer.microbatches,
             groups=groups,
         )
+        self.thawed_at = {
+            id(parameter): int(group[THAWED_AT])
+            for optimizer in self.optimizers
+            for group in optimizer.param_groups
+            if THAWED_AT in group
+            for parameter in group["params"]
+        }
         self._held = self.flat.held(one_tensor=flat_layout)
         first = 0
         for optimizer in self.optimizers if flat_layout else ():
@@ -90,6 +98,15 @@ class Kept:
     def others(self) -> list[Any]:
         """What is neither trained nor an optimizer: averaged models, schedulers, own objects."""
         return list(self._others.values())
+
+    def thaw(self, step: int) -> None:
+        """Freeze and thaw what the groups say, for a step: the same whether or not it is the first
+        of a run that is continued.
+        """
+        for parameter in self.flat.model.parameters():
+            if id(parameter) in self.thawed_at:
+                parameter.requires_grad_(step >= self.thawed_at[id(parameter)])
+        self.flat.take_parts()
 
     def learning_rate(self) -> float:
         """The rate of the first group of the first optimizer; NaN if it has none."""

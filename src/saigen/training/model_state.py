@@ -166,3 +166,19 @@ def weights_bytes(tensors: Mapping[str, Tensor]) -> bytes:
     form = torch.contiguous_format
     whole = {name: t.detach().cpu().clone(memory_format=form) for name, t in tensors.items()}
     return save(whole)
+
+
+def refuse_unfit_modules(model: nn.Module) -> None:
+    """Raise Refusal if a part of the model would talk to other processes by itself."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.SyncBatchNorm):
+            raise Refusal(
+                "SyncBatchNorm takes its statistics over processes, in whose number the bits would "
+                "then depend",
+                where=f"model, {name!r}",
+                expected="a norm over its microbatch, such as torch.nn.BatchNorm2d",
+                got="torch.nn.SyncBatchNorm",
+                fix="use torch.nn.BatchNorm1d, 2d or 3d: their statistics are of a microbatch, on "
+                "however many processes; larger ones are of larger microbatches "
+                "(trainer.microbatches)",
+            )

@@ -13,7 +13,8 @@ from saigen.config.schema import Call
 from saigen.environment.optimizer_step import WATCHED, bare_step, hooked, unwatch
 from saigen.errors import Failure, Refusal
 from saigen.training.flat import FlatModel
-from saigen.training.groups import parameter_groups
+from saigen.training.groups import THAWED_AT, parameter_groups
+from saigen.training.loss_scale import LossScale
 
 # Those of torch.optim that treat every element alike, so that one flat tensor is to them what many
 # are: by measurement, tests/test_optimizers.py.
@@ -161,13 +162,22 @@ class Rates:
             )
 
 
-def guard_step(optimizer: torch.optim.Optimizer, is_first: Callable[[], bool]) -> None:
-    """Put a step on the optimizer that says what went wrong, and leaves torch's compiler out."""
+def guard_step(
+    optimizer: torch.optim.Optimizer, is_first: Callable[[], bool], scale: LossScale | None
+) -> None:
+    """Put a step on the optimizer that says what went wrong, and leaves torch's compiler out.
+
+    It is left out where the scale says so, which no closure can be.
+    """
     unwatch(optimizer)
     bare, no_grad = bare_step(optimizer), torch.no_grad()
 
     def step(closure: Callable[[], object] | None = None) -> object:
         passed: list[Exception] = []
+        if scale is not None and (scale.skips or closure is not None):
+            if closure is not None:
+                raise _closure_scaled(optimizer)
+            return None
         try:
             with no_grad:
                 return bare() if closure is None else bare(_watched(closure, passed))
@@ -205,6 +215,34 @@ def failed_step(optimizer: torch.optim.Optimizer, error: Exception, *, first: bo
         if _needs_closure(optimizer)
         else "choose another optimizer, or other arguments for it",
     )
+
+
+def _closure_scaled(optimizer: torch.optim.Optimizer) -> Refusal:
+    return Refusal(
+        "an optimizer that calls a closure cannot leave out a step",
+        where=f"optimizer ({type(optimizer).__name__}), trainer.precision",
+        expected="optimizer.step() without a closure where the loss is scaled",
+        got="optimizer.step(closure) under float16",
+        fix="set trainer.precision=bfloat16 (and trainer.grad_scaler=null), or float32",
+    )
+
+
+def step_without_frozen(optimizer: torch.optim.Optimizer, step_now: Callable[[], int]) -> None:
+    """Let an optimizer that has groups to be thawed pass over them until their step."""
+    if not any(THAWED_AT in group for group in optimizer.param_groups):
+        return
+    whole = optimizer.step
+
+    def step(closure: Callable[[], object] | None = None) -> object:
+        groups = optimizer.param_groups
+        optimizer.param_groups = [g for g in groups if g.get(THAWED_AT, 0) <= step_now()]
+        try:
+            return whole() if closure is None else whole(closure)  # type: ignore[arg-type]
+        finally:
+            optimizer.param_groups = groups
+
+    setattr(step, WATCHED, True)
+    vars(optimizer).update(step=step, _opt_called=True)
 
 
 def _dtype(rate: float | Tensor) -> torch.dtype:

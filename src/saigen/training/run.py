@@ -31,8 +31,15 @@ from saigen.training.fingerprint import Fingerprint
 from saigen.training.hidden_state import draws_in_reading, hidden_in_reading
 from saigen.training.kept import Kept
 from saigen.training.leaks import GlobalsWatch
-from saigen.training.model_state import exported, materialize, placed, weights_bytes
-from saigen.training.optimizer import Rates, build_optimizer, guard_step
+from saigen.training.loss_scale import LossScale
+from saigen.training.model_state import (
+    exported,
+    materialize,
+    placed,
+    refuse_unfit_modules,
+    weights_bytes,
+)
+from saigen.training.optimizer import Rates, build_optimizer, guard_step, step_without_frozen
 from saigen.training.overlapped import OverlappedReduction
 from saigen.training.processes import Group
 from saigen.training.progress import Progress
@@ -44,6 +51,7 @@ from saigen.training.selection import Selection, refuse_nan, refuse_unmeasured
 from saigen.training.state import PutBack
 from saigen.training.step import Batches, Step
 from saigen.training.step_totals import StepTotals, finite
+from saigen.training.untrained import unused_parameters
 
 
 @dataclass(frozen=True)
@@ -112,6 +120,7 @@ class Run:
         made = built(call, self.config, self.streams, times)
         if not isinstance(made, torch.nn.Module):
             return made
+        refuse_unfit_modules(made)
         module = placed(made, self.device)
         materialize(module, lambda: self._validation.outputs(module), self.streams)
         if call is self.config.model and not times:
@@ -145,11 +154,15 @@ class Run:
             raise misuse.kept_twice()
         config, group = self.config, self._group
         trainer, tracking = config.trainer, config.tracking
+        scale = LossScale(trainer.grad_scaler) if trainer.grad_scaler else None
+        if scale:
+            parts = {"grad_scaler": scale, **parts}
         self._kept = kept = Kept(parts, config, self._selection, world=group.world)
         flat = kept.flat
         self._initial_weights = digest_bytes(weights_bytes(exported(flat.model)))
         for optimizer in kept.optimizers:
-            guard_step(optimizer, lambda: self.done == self._first)
+            guard_step(optimizer, lambda: self.done == self._first, scale)
+            step_without_frozen(optimizer, lambda: self.done)
         reduced = Reduction if config.reproducibility.reduction == "tree" else OverlappedReduction
         self._reduction = reduced(flat, group, trainer.microbatches)
         self._totals = StepTotals(flat.scalars, trainer.loss_components)
@@ -188,6 +201,7 @@ class Run:
             watch=self._watch,
             streams=self.streams,
             autocast=autocast,
+            scale=scale,
         )
         self._progress = Progress(
             first=self._first,
@@ -238,7 +252,7 @@ class Run:
 
         Raises Refusal if nothing is kept yet.
         """
-        self._kept_by("run.steps()")
+        kept = self._kept_by("run.steps()")
         self._stop = self._selection.should_stop()
         trainer = self.config.trainer
         interval = trainer.validate_every_steps
@@ -248,7 +262,10 @@ class Run:
         step, rates, total = self._step, self._rates, self.total_steps
         with stop_noted() as stop_request:
             step.stop_request = stop_request
+            thaws = {self.done, *kept.thawed_at.values()} if kept.thawed_at else ()
             while self.done < total and not self._stop:
+                if self.done in thaws:
+                    kept.thaw(self.done)
                 for rate, multiplier in rates:
                     rate.set(multiplier(self.done, total))
                 after = self.done + 1
@@ -298,6 +315,9 @@ class Run:
         self.done = done = step + 1
         if step == self._first:  # and what no step may do
             self._check(kept)
+            if unused := self._step.unused() if not step else ():
+                kept.warnings.append(unused_parameters(unused))
+                self._say(f"warning: {kept.warnings[-1]}")
             refuse_unheld(kept.export()[1])
 
         tracking, at_end = self.config.tracking, done == self.total_steps

@@ -17,9 +17,11 @@ from saigen.training import misuse
 from saigen.training.clipping import Clipping
 from saigen.training.kept import Kept
 from saigen.training.leaks import GlobalsWatch
+from saigen.training.loss_scale import LossScale, scaled
 from saigen.training.overlapped import OverlappedReduction
 from saigen.training.reduction import Reduction
 from saigen.training.step_totals import StepTotals
+from saigen.training.untrained import leaves
 
 
 class Batches:
@@ -82,10 +84,12 @@ class Step:
         watch: GlobalsWatch,
         streams: Streams,
         autocast: AbstractContextManager[Any],
+        scale: LossScale | None,
     ) -> None:
         self._batches, self._kept, self._reduction = batches, kept, reduction
         self._totals, self._watch, self._streams = totals, watch, streams
-        self.autocast = autocast
+        self.autocast, self._scale = autocast, scale
+        self._used: set[int] | None = set()  # by the losses of the first step
         self._mixed = isinstance(autocast, torch.autocast)
         self._no_grad = torch.no_grad()
         self._clippings: dict[Any, Clipping] = {}
@@ -146,7 +150,9 @@ class Step:
         reduction.end_step()
         with self._no_grad:
             self._totals.settle(self.number)
-            clipping.mean_and_clip(self._totals.terms)
+            if self._scale is not None:
+                self._scale.look(clipping.gradients)
+            clipping.mean_and_clip(scaled(self._totals.terms, self._scale))
 
     def backward(
         self,
@@ -163,11 +169,14 @@ class Step:
         microbatch, self._open = self._open, None
         if microbatch is None:
             raise misuse.backward_outside(self.number)
+        if self._used is not None:
+            self._used.update(map(id, leaves(loss)))
+        whole = loss if self._scale is None else loss * self._scale.scale
         if self._mixed:  # torch wants no autocast around a backward pass
             with torch.autocast(loss.device.type, enabled=False):
-                loss.backward()  # type: ignore[no-untyped-call]
+                whole.backward()  # type: ignore[no-untyped-call]
         else:
-            loss.backward()  # type: ignore[no-untyped-call]
+            whole.backward()  # type: ignore[no-untyped-call]
         self._totals.put(loss, count, components, asked_to_stop=self.stop_request.asked)
 
     @property
@@ -184,6 +193,14 @@ class Step:
             raise misuse.step_unended(self.number)
         if self._first_totals is not None:
             self._totals.put_totals(self._first_totals)
+        if self._scale is not None:
+            self._scale.update()
+
+    def unused(self) -> list[str]:
+        """The trained parameters that no loss depended on until now; asked once."""
+        used, self._used = self._used or set(), None
+        named = self._kept.flat.model.named_parameters()
+        return [name for name, p in named if p.requires_grad and id(p) not in used]
 
     def _waiting(self) -> bool:
         return self._open is not None

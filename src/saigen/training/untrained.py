@@ -2,7 +2,7 @@
 plain attributes of the model, such as a list of layers.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -36,8 +36,8 @@ class Untrained:
         """What there is to say of the task. Raises Refusal if the loss hangs on what nobody trains,
         or has changed a buffer that nobody keeps.
         """
-        leaves = {id(leaf): leaf for leaf in _leaves(loss)}
-        for one, leaf in leaves.items():
+        reached = {id(leaf): leaf for leaf in leaves(loss)}
+        for one, leaf in reached.items():
             if one not in self._own and (one in self._held or isinstance(leaf, nn.Parameter)):
                 raise Refusal(
                     "the loss depends on a parameter that is not the model's: nobody trains it",
@@ -58,7 +58,7 @@ class Untrained:
                     fix="register the module in the model, or put it into evaluation mode",
                 )
         wanting = [(n, p) for n, p in self._of_task if isinstance(p, Tensor) and p.requires_grad]
-        idle = [name for name, p in wanting if p.is_leaf and id(p) not in leaves]
+        idle = [name for name, p in wanting if p.is_leaf and id(p) not in reached]
         if not idle:
             return []
         return [
@@ -90,10 +90,19 @@ def _held(value: Any, name: str, seen: set[int]) -> Iterator[tuple[str, Tensor |
         yield from _held(part, f"{name}.{key}", seen)
 
 
+def unused_parameters(names: Sequence[str]) -> str:
+    """What there is to say of parameters that are trained and no loss depends on."""
+    return (
+        f"no loss of the first step depends on {len(names)} of the trained parameters "
+        f"({some_of(names)}): their gradient is zero, and weight decay and momentum move them all "
+        "the same; freeze them (optimizer.parameter_groups, frozen: true), or take them out"
+    )
+
+
 TORCH_S_OWN = frozenset(vars(nn.Module()))
 
 
-def _leaves(loss: Tensor) -> Iterator[Tensor]:
+def leaves(loss: Tensor) -> Iterator[Tensor]:
     """The tensors that would get a gradient."""
     waiting, seen = [loss.grad_fn], set()
     while waiting:
