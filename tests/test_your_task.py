@@ -39,7 +39,7 @@ def snippets(lab):
     (root / "src/project/yours.py").write_text(IMPORTS + "\n\n".join(PYTHON))
     for number, text in enumerate(YAML):
         sets = ", ".join(leaves(yaml.safe_load(text)))
-        head = f"# @package _global_\n# sets: {sets}\n"
+        head = f"# @package _global_\n# sets: {sets}\n" if sets else "# @package _global_\n"
         (root / f"conf/experiment/snippet{number}.yaml").write_text(head + text)
     return lab.project
 
