@@ -65,7 +65,9 @@ def _state(row: Row) -> str:
 
 
 def _next(record: dict[str, Any]) -> str:
-    return f"saigen verify {record['run']}" if is_watched(record) else "saigen train model=cnn"
+    return (
+        f"saigen verify {record['run']}" if is_watched(record) else "saigen train randomness.seed=1"
+    )
 
 
 def _unfinished(record: dict[str, Any]) -> str:

@@ -41,6 +41,7 @@ def keep(root: Path, source: Path | None = None) -> bool:
     start = source or root
     if not source and (root / KEPT).is_dir():
         return False
+    (root / KEPT).parent.mkdir(exist_ok=True)
     with replacing(root / KEPT) as new:
         for name in _WHOLE:
             if (start / name).is_dir():
@@ -85,6 +86,11 @@ def remove(root: Path, say: Callable[[str], None]) -> None:
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
     pick(root, {group: "???" for group in PICKED if not list((root / "conf" / group).glob("*"))})
+    text = (root / CONFIG).read_text(encoding="utf-8")
+    text = text.replace("# mlp | cnn | transformer", "# the network").replace(
+        ", e.g. experiment=cnn_augmented", ""
+    )
+    write_whole(root / CONFIG, text.encode())
     say(
         f"removed {len(gone)} files of the example, and its data; the tests of the instrument keep "
         f"them in {KEPT}{_stays(stays)}\n"

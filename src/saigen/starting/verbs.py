@@ -17,9 +17,18 @@ def _remove_example(chosen: Chosen) -> None:  # noqa: ARG001
     remove(ROOT, print)
 
 
+def _init_data(chosen: Chosen) -> None:
+    from saigen.starting.init_data import init_data
+
+    given = {key: getattr(chosen, key) for key in ("name", "target", "task")}
+    init_data(ROOT, chosen.table, given, print)
+
+
 VERBS: tuple[tuple[Verb, str, str], ...] = (
     (_init, "make a project of this clone: its name, licence, README, defaults",
      "--name --description --author --license --reproducibility --hardware --remote "
      "--source --commit --fresh-history"),
     (_remove_example, "take the example away, for data and code of your own", ""),
+    (_init_data, "a table -> snapshot, configs and source of a first training",
+     "table --target --task --name"),
 )  # fmt: skip

@@ -1,0 +1,1 @@
+"""What `saigen init-data` copies into src/project for a table, to be changed there."""
