@@ -21,6 +21,7 @@ ROOMS = (
     ("runs",),
     ("training",),
     ("data",),
+    ("observing",),
     ("environment",),
     ("source_code",),
     ("recipe",),

@@ -7,7 +7,7 @@ Exit codes: 0 done (or: the same), 1 failed (or: differs), 2 refused, 3 inconclu
 import json
 import sys
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,6 +97,20 @@ def _data(chosen: Chosen) -> None:  # noqa: ARG001
     print(f"{data.snapshot}: {text['rows']} rows, sha256 {text['sha256'][:12]}, as it was taken")
 
 
+def _observed(verb: Verb) -> Verb:
+    """The same verb, with an eye on what the project takes in, from before its first import."""
+
+    @wraps(verb)
+    def run(chosen: Chosen) -> int | None:
+        from saigen.observing.observer import observing
+
+        with observing(ROOT):
+            return verb(chosen)
+
+    return run
+
+
+@_observed
 def _prepare(chosen: Chosen) -> None:
     from saigen import pipeline
 
@@ -104,6 +118,7 @@ def _prepare(chosen: Chosen) -> None:
     stage(_composition(chosen), ROOT)
 
 
+@_observed
 def _train(chosen: Chosen) -> int | None:
     from saigen.config import handover
     from saigen.environment import torch_flags
@@ -141,6 +156,7 @@ def _train(chosen: Chosen) -> int | None:
     return _finish(folder)
 
 
+@_observed
 def _evaluate(chosen: Chosen) -> int:
     from saigen import pipeline, publishing
     from saigen.analysis.run import open_run

@@ -33,6 +33,9 @@ from saigen.environment import machine as environment
 from saigen.errors import Failure, Refusal, refuse_secrets
 from saigen.files import MANIFEST, locked, write_json, write_whole
 from saigen.interruption import InterruptedAtCheckpoint
+from saigen.observing import observed
+from saigen.observing.observer import so_far
+from saigen.observing.start import refuse_foreign_source, system_libraries
 from saigen.project_code import project_errors
 from saigen.recipe import LAYERS, of_config, of_data, of_distribution, of_randomness, recipe_entry
 from saigen.runs import folders, ledger, metadata, store, uncommitted
@@ -70,6 +73,7 @@ def list_sources(composition: Composition, root: Path) -> None:
 def prepare(composition: Composition, root: Path, say: Callable[[str], None]) -> None:
     """Stage `prepare`: the snapshot becomes prepared/."""
     lock.hold_to_lock(root, composition.config.reproducibility.environment_drift)
+    refuse_foreign_source(root)
     make(composition.config, root, root / FOLDER, say)
 
 
@@ -84,6 +88,7 @@ def train(
     from saigen.training import loop
 
     chosen, before = composition.config, set(sys.modules)
+    refuse_foreign_source(root)
     drift = lock.hold_to_lock(root, chosen.reproducibility.environment_drift)
     switches = _set_switches(chosen)
     prepared = variant(chosen, root, say)
@@ -95,6 +100,7 @@ def train(
         if not group.share(None):  # rank 0 says whether there is anything left to train
             with project_errors():
                 learn(folder=None)
+            group.gather(_observed(chosen))
         return None
     ledger.refuse_unusable(root / folders.RUNS)
     with folders.claim(recipe["digest"], root / folders.RUNS, say) as folder:
@@ -105,6 +111,9 @@ def train(
         group.share(False)
         with _failure_recorded(folder):
             trained = learn(folder=folder)
+        torch_flags.tell_flipped(switches)
+        inputs = observed.merged(prepared.manifest.get("observed", ()),
+                                 *group.gather(_observed(chosen)))  # fmt: skip
         manifest = write_model(
             folder / "model",
             tensors=trained.tensors,
@@ -122,6 +131,7 @@ def train(
         numbers = fitted_values(chosen, prepared.arrays("fitted"))
         training = trained.metadata | {"fitted": numbers}
         record["metadata"] |= {"training": training, "imported": imported}
+        record["metadata"] |= {"observed": inputs, "libraries": system_libraries()}
         metadata.note_beyond(record, root, before)
         write_record(folder, record)
     return folder
@@ -219,7 +229,15 @@ def _evaluated(
     record["outcome"]["digest"] = outcome_digest(record["outcome"])
     record["metadata"]["finished_at"] = metadata.now()
     metadata.note_beyond(record, root, before)
+    record["metadata"]["observed"] = observed.merged(
+        record["metadata"].get("observed"), _observed(chosen)
+    )
     return record, ledger.complete(folder, record)
+
+
+def _observed(chosen: Config) -> list[dict[str, Any]] | None:
+    """What this process took in from outside of the recipe until now."""
+    return so_far({*environment.VARIABLES, *torch_flags.environment_of(chosen)})
 
 
 def predict(model: ModelFolder, source: Path, root: Path, say: Callable[[str], None]) -> bytes:

@@ -15,9 +15,10 @@ from saigen.errors import Failure, Refusal
 FRAME = re.compile(r'File "([^"]+)", line (\d+)(?:, in (\w+))?')
 # wherever they lie: on PYTHONPATH, in the user's own, behind a .pth file
 _LIBRARIES = re.compile(r"[\\/](site|dist)-packages[\\/]")
+_INSTRUMENT = str(Path(__file__).resolve().parent) + os.sep
 _FOREIGN = (
     "<",  # <frozen importlib...>, <string>
-    str(Path(__file__).resolve().parent) + os.sep,
+    _INSTRUMENT,
     *{sysconfig.get_path(kind) + os.sep for kind in ("stdlib", "purelib", "platlib")},
 )
 
@@ -25,6 +26,11 @@ _FOREIGN = (
 def is_project(file: str) -> bool:
     """Whether a line of this file is the project's own, not the instrument's or a library's."""
     return not (file.startswith(_FOREIGN) or _LIBRARIES.search(file))
+
+
+def is_instrument(file: str) -> bool:
+    """Whether a line of this file is the instrument's."""
+    return file.startswith(_INSTRUMENT)
 
 
 def place_of(called: Any) -> str:

@@ -12,6 +12,7 @@ from saigen.analysis import tables
 from saigen.analysis import watched_differences as watched
 from saigen.analysis.difference import Difference
 from saigen.analysis.divergence import Divergence, divergence
+from saigen.analysis.observed_differences import observed
 from saigen.analysis.run import Run
 from saigen.analysis.values import values
 from saigen.analysis.verdict import Verdict, verdict
@@ -87,7 +88,9 @@ def diff(a: Run, b: Run) -> Diff:
                 else "the same command that made it continues it",
             )
     watched.refuse_mixed(a, b)
-    differences = [*tables.data(a, b), *sources.code(a, b), *values(a, b)]
+    undeclared = observed(a, b)
+    recipe = [*tables.data(a, b, undeclared), *sources.code(a, b), *values(a, b)]
+    differences = [*recipe, *undeclared]
     differences.sort(key=lambda d: (*LAYERS, "metadata").index(d.layer))
     parted = divergence(a, b)
     return Diff(

@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,16 @@ from saigen.analysis.source_differences import roles_of
 from saigen.arrays import load_npy
 from saigen.runs.record import is_watched
 
+_UNDER_NUMPY = ("python", "packages", "libc", "machine", "cpu_vendor")
+OTHER_ARRAYS = "other arrays were trained on or measured"
 _SHOWN = 20  # rows that are written out; how many there are in all is always said
 _Row = tuple[str, Kind, str, list[str]]  # name, kind, reason, details
 
 
-def data(a: Run, b: Run) -> Iterator[Difference]:
-    """Snapshot first: rows, columns, values; then what was prepared from it."""
+def data(a: Run, b: Run, undeclared: Sequence[Difference]) -> Iterator[Difference]:
+    """Snapshot first: rows, columns, values; then what was prepared from it, which may come from
+    what the preparation took in undeclared.
+    """
     if is_watched(a.record):
         yield from watched.data(a, b)
         return
@@ -39,8 +43,8 @@ def data(a: Run, b: Run) -> Iterator[Difference]:
             layer="data",
             name=f"prepared/ ({', '.join(files[:4])}{', ...' if len(files) > 4 else ''})",
             a=left["digest"], b=right["digest"], kind=EXPERIMENT,
-            reason="other arrays were trained on or measured",
-            follows="the snapshot" if digests[0] != digests[1] else _origin(a, b),
+            reason=OTHER_ARRAYS,
+            follows="the snapshot" if digests[0] != digests[1] else _origin(a, b, undeclared),
             shows=["prepared"], details=[_array(a, b, name) for name in files][:_SHOWN],
         )  # fmt: skip
     elif digests[0] == digests[1] and left["snapshot"] != right["snapshot"]:
@@ -159,7 +163,7 @@ def _array(a: Run, b: Run, name: str) -> str:
     return f"{name}: {len(cells)} of {len(left)} rows, first row {row}: {text}"
 
 
-def _origin(a: Run, b: Run) -> str | None:
+def _origin(a: Run, b: Run, undeclared: Sequence[Difference]) -> str | None:
     """Why equal snapshots were prepared otherwise; None if nothing explains it."""
     if a.config["prepare"] != b.config["prepare"]:
         return "config prepare"
@@ -168,7 +172,11 @@ def _origin(a: Run, b: Run) -> str | None:
         prepares = "prepare" in roles_of(a, path) or path.endswith("data/preparation.py")
         if prepares and left.get(path) != right.get(path):
             return f"code {path}"
-    return None
+    if undeclared:
+        return undeclared[0].title
+    one, other = (run.layer("environment") for run in (a, b))
+    lower = next((key for key in _UNDER_NUMPY if one.get(key) != other.get(key)), None)
+    return f"environment {lower}" if lower else None
 
 
 def _table(run: Run) -> Any:

@@ -6,7 +6,9 @@ from pydantic import Field
 
 from saigen.analysis.difference import CONTINUED, EXPERIMENT, Difference, Phase
 from saigen.analysis.divergence import Divergence
+from saigen.analysis.observed_differences import is_observed, never_the_same
 from saigen.analysis.run import Run
+from saigen.analysis.tables import OTHER_ARRAYS
 from saigen.documents import Document
 from saigen.runs.record import is_watched, promises_bits
 
@@ -46,6 +48,15 @@ def verdict(a: Run, b: Run, differences: Sequence[Difference], divergence: Diver
         if same_recipe:
             sentence = "the same recipe gave the same outcome"
         return Verdict(sentence=sentence, suspects=[], next=None)
+    if ranked and (same_recipe or ranked[0].reason == OTHER_ARRAYS):
+        promised = promises_bits(b.record)
+        return Verdict(
+            sentence=_undeclared(a, b, ranked[0], divergence, promised=promised),
+            suspects=titles,
+            next=(f"saigen diff --confirm {pair}" if same_recipe else "saigen verify")
+            if own
+            else None,
+        )
     if ranked:
         fit = "" if _fits(ranked[0], divergence.phase) else ", though it should show elsewhere"
         sentence = (
@@ -61,6 +72,8 @@ def verdict(a: Run, b: Run, differences: Sequence[Difference], divergence: Diver
     violated = same_recipe and promises_bits(b.record)
     if violated:
         nothing = "VIOLATION: nothing in the recipe differs"
+        if b.record["metadata"].get("observed") is not None:
+            nothing += f", and no input that was observed{_asked(a, b)}"
     elif same_recipe and not own:
         nothing = "nothing that is recorded differs; a loop that is only watched promises no bits"
     elif same_recipe:
@@ -78,6 +91,28 @@ def verdict(a: Run, b: Run, differences: Sequence[Difference], divergence: Diver
         suspects=[found.title],
         next=f"saigen verify --only {found.claim}",
     )
+
+
+def _undeclared(
+    a: Run, b: Run, found: Difference, divergence: Divergence, *, promised: bool
+) -> str:
+    """What to say where the recipe does not differ, or only in what was prepared from equals."""
+    head = "VIOLATION: " if promised else ""
+    if is_observed(found):
+        return (
+            f"{head}nothing in the recipe differs, but what it does not declare: {found.title} "
+            f"({found.values}): {found.reason}; {divergence.words}"
+        )
+    return (
+        f"{head}equal snapshot, values and source were prepared otherwise, as {found.name}, and "
+        f"no input that was observed differs{_asked(a, b)}; {divergence.words}"
+    )
+
+
+def _asked(a: Run, b: Run) -> str:
+    """What was asked in both runs and never tells the same, as words to add."""
+    found = never_the_same(a, b)
+    return f" (what no record can hold was asked: {', '.join(found[:4])})" if found else ""
 
 
 def _circumstance(differences: Sequence[Difference], divergence: Divergence) -> Difference | None:

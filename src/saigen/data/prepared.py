@@ -37,6 +37,9 @@ from saigen.documents import (
 from saigen.environment.file_reads import noted
 from saigen.errors import Refusal
 from saigen.files import MANIFEST, locked, refuse_other_files
+from saigen.observing import observed
+from saigen.observing.observed import Observed
+from saigen.observing.observer import is_as_observed, observing
 from saigen.project_code import project_errors
 from saigen.recipe import Rows, Snapshot
 from saigen.source_code import imported_sources
@@ -68,6 +71,9 @@ class Manifest(Document):
     made_from: Origin
     also_read: Annotated[
         dict[Name, Sha256], Field(description="other files that the preparation read")
+    ]
+    observed: Annotated[
+        list[Observed], Field(default=[], description="what else it took in, and from where")
     ]
 
     @model_validator(mode="after")
@@ -127,16 +133,34 @@ def make(config: Config, root: Path, out: Path, say: Say) -> Prepared:
     """Prepare into a folder, in place of what is there."""
     origin = made_from(config, root)
     data = config.data
+    observed.cover((root / data.snapshot, root / data.provenance))
     with (
         project_errors(),
+        observing(root) as seen,
         noted(root, {*origin["code"], data.snapshot, data.provenance}) as also_read,
     ):
         steps = instantiate(config.prepare.preparation)
         files, manifest = preparation.prepare(data, config.prepare, steps, root)
     manifest |= {"key": digest_value(origin), "made_from": origin, "also_read": also_read}
+    manifest |= {"observed": observed.entries(seen)}
+    known = _manifest(out) or _manifest(root / STORE / manifest["key"])
+    _tell_impure(known, manifest, root, say)
     preparation.write_folder(out, files, manifest)
     say("prepared " + ", ".join(f"{rows} {split}" for split, rows in manifest["rows"].items()))
     return Prepared(out, manifest)
+
+
+def _tell_impure(before: Mapping[str, Any], made: Mapping[str, Any], root: Path, say: Say) -> None:
+    """Say so where equal snapshot, values and source were prepared otherwise than before."""
+    names = [n for n, d in made["files"].items() if before.get("files", made["files"]).get(n) != d]
+    if before.get("made_from") != made["made_from"] or not names:
+        return
+    other = [entry for entry in before.get("observed", ()) if not is_as_observed(entry, root)]
+    other += [e for e in made["observed"] if e not in before.get("observed", ())]
+    read = ", ".join(sorted({f"{e['kind']} {e['name']} ({e['line']})" for e in other}))
+    why = f"what it took in differs: {read}" if read else "no input that was observed differs"
+    arrays = ", ".join(names)
+    say(f"VIOLATION: equal snapshot, values and source gave other arrays ({arrays}); {why}")
 
 
 def variant(config: Config, root: Path, say: Say) -> Prepared:
@@ -203,9 +227,13 @@ def _fits(folder: Path, origin: Mapping[str, Any], root: Path) -> bool:
     """Whether a folder was prepared from this, and what else was read is still the same."""
     manifest = _manifest(folder)
     also_read = manifest.get("also_read", {})
-    return manifest.get("made_from") == origin and all(
-        (root / name).is_file() and digest_file(root / name) == digest
-        for name, digest in also_read.items()
+    return (
+        manifest.get("made_from") == origin
+        and all(
+            (root / name).is_file() and digest_file(root / name) == digest
+            for name, digest in also_read.items()
+        )
+        and all(is_as_observed(entry, root) for entry in manifest.get("observed", ()))
     )
 
 

@@ -141,6 +141,19 @@ def read_back() -> dict[str, Any]:
     }
 
 
+def tell_flipped(before: Mapping[str, Any]) -> None:
+    """Say which switches the training left otherwise than they stood before it: the recipe names
+    what they were.
+    """
+    flipped = [f"{n}: {before[n]} -> {v}" for n, v in read_back().items() if v != before[n]]
+    if flipped:
+        print(
+            f"warning: the project set switches while it trained, so the recipe names what they "
+            f"were before: {'; '.join(flipped)}; set them in conf/reproducibility instead",
+            file=sys.stderr,
+        )
+
+
 def refuse_unless_set(config: Config, found: Mapping[str, Any]) -> None:
     """Compare what was read back with what was asked for; raise Refusal on the first difference."""
     import torch

@@ -20,6 +20,7 @@ from saigen.documents import (
     Count,
     Document,
     GitCommit,
+    Line,
     Name,
     Number,
     Open,
@@ -36,6 +37,7 @@ from saigen.documents import (
 )
 from saigen.errors import Refusal
 from saigen.files import write_json
+from saigen.observing.observed import Observed
 from saigen.runs.layers import GIVEN, Recipe, WatchedLayers
 from saigen.secret_scan import redact_value
 
@@ -154,6 +156,12 @@ class Metadata(Open):
     imported: Imported | None = None
     other_source: dict[RelativePath, Sha256] = Field(
         default={}, description="what of src/ is not in the code layer"
+    )
+    observed: list[Observed] | None = Field(
+        default=None, description="what the project took in from outside of the recipe"
+    )
+    libraries: dict[Name, Line] = Field(
+        default={}, description="shared libraries of the system that were loaded, by digest"
     )
     failure: Ending | None = Field(default=None, description="of a run that ended badly")
     started: Started | None = Field(default=None, description="of a watched loop")

@@ -50,6 +50,17 @@ class Group:
             dist.broadcast_object_list(values, src=0)
         return values[0]
 
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value. All must call it alike."""
+        if self.world == 1:
+            return [value]
+        import torch.distributed as dist
+
+        everywhere: list[Any] = [None] * self.world
+        with partners_needed():
+            dist.all_gather_object(everywhere, value)
+        return everywhere
+
     def leave(self) -> None:
         """Part from the other processes, after the last collective."""
         if self.world > 1:
@@ -59,13 +70,7 @@ class Group:
 
     def refuse_unless_same(self, what: str, values: Mapping[str, str]) -> None:
         """Compare named digests over all ranks; raises Failure with the first that differs."""
-        if self.world == 1:
-            return
-        import torch.distributed as dist
-
-        everywhere: list[dict[str, str]] = [{} for _ in range(self.world)]
-        with partners_needed():
-            dist.all_gather_object(everywhere, dict(values))
+        everywhere: list[dict[str, str]] = self.gather(dict(values))
         for name in values:
             found = [held[name] for held in everywhere]
             if len(set(found)) > 1:

@@ -1,0 +1,1 @@
+"""Observing: what the project's code takes in from outside of the recipe while it runs."""
