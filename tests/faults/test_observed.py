@@ -1,10 +1,15 @@
 """The fault bench, the undeclared: what differs outside of the recipe is named, with its line."""
 
 import json
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
 
 import pytest
+from conftest import copy_project
 
-from faults.undeclared import UNDECLARED
+from faults.undeclared import PREPARE, UNDECLARED, in_constructor
 
 STEPS = ("trainer.max_steps=2",)
 QUICK = {
@@ -79,3 +84,172 @@ def test_a_cold_start_observes_nothing(prepared_project):
     prepared_project.saigen("train", *STEPS, cold=True)
     record = json.loads(prepared_project.saigen("show", "last", "--json"))
     assert record["metadata"]["observed"] == []
+
+
+def observed(project) -> dict[str, dict]:
+    """What the newest run observed, by kind and name."""
+    record = json.loads(project.saigen("show", "last", "--json"))
+    return {f"{e['kind']} {e['name']}": e for e in record["metadata"]["observed"]}
+
+
+def test_a_secret_is_in_no_record_and_another_one_differs(forked):
+    copy = forked()
+    for patch in in_constructor("import os", 'scale = 1 / len(os.getenv("DB_PASSWORD"))'):
+        copy.patch(*patch)
+    copy.saigen("train", *STEPS, env={"DB_PASSWORD": "hunter2"})
+    copy.verb("train", *STEPS, env={"DB_PASSWORD": "hunter2222"})
+    files = [path for path in copy.root.glob("runs/**/*") if path.is_file()]
+    assert not [path for path in files if b"hunter2" in path.read_bytes()]
+    assert (
+        "environment variable DB_PASSWORD (a secret, keyed digest"
+        in copy.verb("diff", "last~1", "last")[1]
+    )
+
+
+@pytest.mark.slow
+def test_a_machine_with_more_processors_is_named(forked):
+    """The other machine is not at hand: its record is run A's with another answer."""
+    copy = forked()
+    for patch in in_constructor("import os", "scale = 1 / os.cpu_count()"):
+        copy.patch(*patch)
+    copy.saigen("train", *STEPS)
+    folder = next((copy.root / "runs").glob("*-1"))
+    other = folder.with_name(folder.name[:-1] + "2")
+    shutil.copytree(folder, other)
+    record = json.loads((other / "record.json").read_text())
+    (entry,) = record["metadata"]["observed"]
+    assert entry["name"] == "os.cpu_count()"
+    entry["value"] = "1024"
+    record["run"] = other.name
+    record["outcome"]["weights"]["sha256"] = record["outcome"]["digest"] = "e" * 64
+    (other / "record.json").write_text(json.dumps(record))
+    found = copy.diff(str(folder), str(other))
+    assert found["verdict"]["suspects"] == ["environment os.cpu_count()"]
+    assert f"at {entry['line']}" in found["verdict"]["sentence"]
+
+
+CACHED = (
+    (PREPARE, "        pixels = train.columns[\"pixels\"]\n",
+     "        cached = Path.home() / \".cache/digits/shift.txt\"\n"
+     "        if not cached.exists():\n"
+     "            cached.parent.mkdir(parents=True)\n"
+     "            cached.write_text(str(int(train.columns[\"pixels\"].max()) - 16))\n"
+     "        pixels = train.columns[\"pixels\"] + int(cached.read_text())\n"),
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_statistics_that_an_earlier_run_left_in_the_home_are_named_and_not_prepared(
+    forked, tmp_path
+):
+    a, b = forked("a"), forked("b")
+    (tmp_path / "home").mkdir()
+    home = {"HOME": str(tmp_path / "home")}
+    for copy in (a, b):
+        for patch in CACHED:
+            copy.patch(*patch)
+        copy.saigen("train", *STEPS, env=home)
+        (tmp_path / "home/.cache/digits/shift.txt").write_text("3")
+    told = b.verb("diff", "--json", str(next(a.root.glob("runs/*-1"))), "last")[1]
+    found = json.loads(told)
+    assert found["verdict"]["suspects"] == ["data file ~/.cache/digits/shift.txt"]
+    assert "src/project/prepare.py:" in found["verdict"]["sentence"]
+    (prepared,) = (d for d in found["differences"] if d["name"].startswith("prepared/"))
+    assert prepared["follows"] == "data file ~/.cache/digits/shift.txt"
+
+
+@pytest.mark.slow
+def test_arrays_are_prepared_anew_where_the_preparation_took_in_something_else(forked):
+    copy = forked()
+    copy.patch(PREPARE, "self.epsilon)", "self.epsilon + float(__import__('os').getenv('E', '0')))")
+    copy.saigen("train", *STEPS)
+    code, said = copy.verb("train", *STEPS, env={"E": "0.5"})
+    assert code == 0, said
+    assert "gave other arrays (fitted/scale.npy" in said
+    assert "what it took in differs: variable E (src/project/prepare.py:" in said
+    found = copy.diff()
+    assert found["verdict"]["suspects"] == ["environment variable E"]
+
+
+@pytest.mark.slow
+def test_python_without_asserts_is_named(prepared_project):
+    project = prepared_project
+    for file, old, new in in_constructor(
+        "assert self.layers[0].weight.data.mul_(0.5) is not None", "scale = 1"
+    ):
+        path = project.root / file
+        path.write_text(path.read_text().replace(old, new, 1))
+    project.saigen("train", *STEPS, cold=True)
+    done = project.run(sys.executable, "-O", "-m", "saigen", "train", *STEPS, cold=True)
+    assert done.returncode == 1, done.stderr
+    assert "environment sys.flags.optimize (- -> 1)" in done.stderr
+
+
+@pytest.mark.slow
+def test_source_of_another_clone_on_the_path_is_refused(prepared_project, tmp_path):
+    other = copy_project(tmp_path / "other")
+    command = (sys.executable, "-m", "saigen", "train", *STEPS)
+    done = prepared_project.run(*command, env={"PYTHONPATH": str(other.root / "src")}, cold=True)
+    assert done.returncode == 2, done.stderr
+    assert "refused: what runs is not this project's source" in done.stderr
+    assert f"got:      {other.root}/src/saigen/__init__.py" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_pth_file_that_patches_a_library_is_named(prepared_project, tmp_path):
+    here, packages = Path(sys.prefix), Path(sysconfig.get_path("purelib"))
+    venv = tmp_path / "venv"
+    target = venv / packages.relative_to(here)
+    target.mkdir(parents=True)
+    (venv / "bin").mkdir()
+    (venv / "bin/python").symlink_to(Path(sys.executable).resolve())
+    for name in ("pyvenv.cfg", ".base", ".complete"):
+        shutil.copyfile(here / name, venv / name)
+    for path in packages.iterdir():
+        if path.name != "saigen.pth":
+            (target / path.name).symlink_to(path)
+    train = (str(venv / "bin/python"), "-m", "saigen", "train", *STEPS)
+    assert prepared_project.run(*train).returncode == 0
+    (target / "patching.pth").write_text("import patching\n")
+    (target / "patching.py").write_text(
+        "import torch\nplain = torch.nn.functional.gelu\n"
+        "torch.nn.functional.gelu = lambda x, **more: plain(x * 1.001, **more)\n"
+    )
+    done = prepared_project.run(*train)
+    assert done.returncode == 1, done.stderr
+    assert "does not declare: code module" in done.stderr
+    assert {Path(name).name for name in observed(prepared_project)} == {
+        "patching.py",
+        "patching.pth",
+    }
+
+
+@pytest.mark.slow
+def test_confirm_proves_a_variable_that_was_observed(forked):
+    copy = forked()
+    for patch in in_constructor("import os", 'scale = os.environ.get("SCALE", "1")'):
+        copy.patch(*patch)
+    copy.saigen("train", *STEPS)
+    assert copy.verb("train", *STEPS, env={"SCALE": "0.5"})[0] == 1
+    said = copy.verb("diff", "--confirm", "--json", "last~1", "last")[1]
+    trials = json.loads(said[said.index("{") :])["trials"]
+    assert [(t["suspect"], t["result"]) for t in trials] == [
+        ("environment variable SCALE", "confirmed")
+    ]
+
+
+@pytest.mark.slow
+def test_confirm_judges_no_suspect_where_b_is_not_b_again(forked):
+    """An unused helper was once "confirmed" where a file had moved the bits."""
+    copy = forked()
+    for patch in in_constructor('scale = open("scale.txt").read()'):
+        copy.patch(*patch)
+    (copy.root / "scale.txt").write_text("1")
+    copy.saigen("train", *STEPS)
+    (copy.root / "scale.txt").write_text("0.5")
+    copy.saigen("train", *STEPS, "optimizer.lr=0.01")
+    (copy.root / "scale.txt").write_text("1")
+    said = copy.verb("diff", "--confirm", "--json", "last~1", "last")[1]
+    (trial,) = json.loads(said[said.index("{") :])["trials"]
+    assert (trial["suspect"], trial["result"]) == ("B unchanged", "not tried")
+    assert trial["words"].endswith("in what it takes in: data file scale.txt")

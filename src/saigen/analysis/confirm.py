@@ -8,10 +8,12 @@ from typing import Any
 from saigen.analysis.diff import Diff, Trial
 from saigen.analysis.difference import PHASES, Difference
 from saigen.analysis.divergence import Divergence, divergence
-from saigen.analysis.run import Run, put
+from saigen.analysis.observed_differences import is_observed, may_be_set, observed, variables
+from saigen.analysis.run import ABSENT, Run, put
 from saigen.analysis.sandbox import lay_snapshot, workplace_of
 from saigen.analysis.verdict import suspects
 from saigen.documents import write_inside
+from saigen.observing.observed import ABSENT as NOT_THERE
 from saigen.runs.record import read_record
 
 # Keys of other layers that are set in the config under another name.
@@ -21,12 +23,15 @@ _KEYS = {"python_hash_seed": "reproducibility.python_hash_seed", "processes": "h
 def confirm(a: Run, b: Run, found: Diff, say: Callable[[str], None]) -> list[Trial]:
     """Try the suspects of a diff, the most likely first, until B comes out as A does.
 
-    What moved the runs closer to each other stays as in A while the next one is tried.
+    What moved the runs closer to each other stays as in A while the next one is tried. B is made
+    unchanged first: where it does not come out as B, no suspect can be judged.
     Raises Refusal if B's own source and data were not kept.
     """
     trials: list[Trial] = []
     kept: list[Difference] = []
     nearest = found.trace
+    if why := _not_itself(a, b):
+        return [Trial(suspect="B unchanged", result="not tried", words=why)]
     for group in _groups(suspects(found.differences, found.trace)):
         with tempfile.TemporaryDirectory(prefix="saigen-confirm-") as scratch:
             made = _make(a, b, [*kept, *group], Path(scratch))
@@ -41,6 +46,19 @@ def confirm(a: Run, b: Run, found: Diff, say: Callable[[str], None]) -> list[Tri
             kept += group
             nearest = now
     return trials
+
+
+def _not_itself(a: Run, b: Run) -> str | None:
+    """Why no suspect can be judged: B, made again unchanged, is not B. None if it is."""
+    with tempfile.TemporaryDirectory(prefix="saigen-confirm-") as scratch:
+        made = _make(a, b, [], Path(scratch))
+        if isinstance(made, str):
+            return made
+        if made.outcome["digest"] == b.outcome["digest"]:
+            return None
+        inputs = [one.title for one in observed(made, b)]
+    lies = f"in what it takes in: {', '.join(inputs)}" if inputs else "where nobody observed"
+    return f"made again, B does not come out as B: the cause lies outside of its recipe, {lies}"
 
 
 def _judged(
@@ -86,7 +104,7 @@ def _make(a: Run, b: Run, changes: list[Difference], scratch: Path) -> Run | str
     """
     workplace = workplace_of(b, scratch / "project")
     values = b.full_config()
-    environment: dict[str, str] = {}
+    environment = variables(b)
     for change in changes:
         if why := _apply(a, change, workplace.root, values, environment):
             return why
@@ -102,6 +120,8 @@ def _apply(
 ) -> str | None:
     """Put A's value in place; why not, where that cannot be done."""
     name = change.name
+    if is_observed(change):
+        return _set_variable(change, environment)
     if change.layer == "data":
         path, digest = a.config["data"]["snapshot"], a.layer("data")["snapshot"]["sha256"]
         if a.content(digest, path) is None:
@@ -127,4 +147,15 @@ def _apply(
                 return "it needs another machine, or another set of packages"
             name = f"reproducibility.{switch}"
         put(values, name, change.a)
+    return None
+
+
+def _set_variable(change: Difference, environment: dict[str, str]) -> str | None:
+    """Give a variable that was observed A's value; why not, where that cannot be done."""
+    kind, _, variable = change.name.partition(" ")
+    if kind != "variable" or not may_be_set(change.a):
+        return "it is no part of the recipe, so that A's was not kept"
+    environment.pop(variable, None)
+    if change.a not in (ABSENT, NOT_THERE):
+        environment[variable] = change.a
     return None

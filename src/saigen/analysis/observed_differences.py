@@ -6,6 +6,7 @@ from typing import Any
 
 from saigen.analysis.difference import BITS, Difference
 from saigen.analysis.run import ABSENT, Run
+from saigen.observing.observed import ABSENT as NOT_THERE
 from saigen.observing.observed import ALWAYS_ANOTHER
 from saigen.observing.secrets import HIDDEN
 
@@ -38,6 +39,21 @@ def never_the_same(a: Run, b: Run) -> list[str]:
         for run in (a, b)
     ]
     return sorted(both[0] & both[1])
+
+
+def variables(run: Run) -> dict[str, str]:
+    """The variables that a run took in, as far as their values are known and were set."""
+    return {
+        name: value
+        for (kind, name), values in _inputs(run).items()
+        for value in values
+        if kind == "variable" and value != NOT_THERE and may_be_set(value)
+    }
+
+
+def may_be_set(value: str) -> bool:
+    """Whether a record holds the value itself, and not a digest of it."""
+    return not value.startswith(HIDDEN) and not re.fullmatch("[0-9a-f]{64}", value)
 
 
 def is_observed(found: Difference) -> bool:

@@ -34,10 +34,10 @@ from saigen.documents import (
     read_document,
     regular,
 )
-from saigen.environment.file_reads import noted
 from saigen.errors import Refusal
 from saigen.files import MANIFEST, locked, refuse_other_files
 from saigen.observing import observed
+from saigen.observing.file_reads import noted
 from saigen.observing.observed import Observed
 from saigen.observing.observer import is_as_observed, observing
 from saigen.project_code import project_errors

@@ -27,6 +27,7 @@ _MADE = os.O_CREAT | os.O_TRUNC
 _SYSTEM = ("/proc/", "/sys/", "/dev/")
 _NOT_READ = ("/dev/null", "/dev/tty", "/dev/shm/", "/proc/self/")
 _SYSTEM_BYTES = 1 << 20
+readers: list[set[str]] = []  # who wants to know every file that is opened for reading
 _written: set[str] = set()  # by this process: what it reads of it is its own
 
 
@@ -39,7 +40,15 @@ def install() -> None:
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if event in _EVENTS:
+        if readers and event == "open" and not arguments[2] & _WRITES:
+            _read(arguments[0])
         look(event, sys._getframe(1), *arguments)
+
+
+def _read(path: Any) -> None:
+    with contextlib.suppress(Exception):
+        for reader in readers if isinstance(path, str | bytes | os.PathLike) else ():
+            reader.add(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100 - links are not followed
 
 
 def look(event: str, frame: FrameType, *arguments: Any) -> None:

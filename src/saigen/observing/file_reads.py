@@ -1,7 +1,5 @@
 """What the project's own code imports and opens while it runs, beyond what its text says."""
 
-import builtins
-import io
 import os
 import sys
 from collections.abc import Collection, Iterator
@@ -11,6 +9,7 @@ from typing import Any
 
 from saigen.config.allowlist import allowed_modules
 from saigen.digest import digest_file
+from saigen.observing import hook
 from saigen.source_code import SOURCE
 
 
@@ -23,24 +22,18 @@ def noted(root: Path, known: Collection[str]) -> Iterator[dict[str, str]]:
     the body, so that what was imported before it is noted all the same.
     """
     found: dict[str, str] = {}
-    opened: set[str] = set()
-    plain = builtins.open
-
-    def watched(file: Any, mode: str = "r", *more: Any, **options: Any) -> Any:
-        if isinstance(file, str | bytes | os.PathLike) and not {"w", "a", "x"} & set(mode):
-            opened.add(os.path.abspath(os.fsdecode(file)))  # noqa: PTH100 - links are not followed
-        return plain(file, mode, *more, **options)
-
     allowed_modules(Path.cwd())  # which opens a file the first time
     base = Path(os.path.abspath(root))  # noqa: PTH100 - links are not followed
     before = _modules(root)
     for name in before:
         del sys.modules[name]
-    builtins.open = io.open = watched
+    hook.install()
+    opened: set[str] = set()
+    hook.readers.append(opened)
     try:
         yield found
     finally:
-        builtins.open = io.open = plain
+        hook.readers[:] = [reader for reader in hook.readers if reader is not opened]
         imported = _modules(root)
         if before:
             for name in imported:
