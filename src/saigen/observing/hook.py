@@ -148,10 +148,13 @@ def is_covered(path: str) -> bool:
 
 def _is_source(path: str) -> bool:
     """Whether a program file is in the code layer: below src/, and in no linked folder of it."""
-    source, folder = f"{observed.root()}/src", os.path.dirname(path)  # noqa: PTH120
-    if not path.startswith(source + os.sep):
-        return False
-    return f"{os.path.realpath(folder)}/".startswith(f"{os.path.realpath(source)}/")
+    folder, source = os.path.realpath(os.path.dirname(path)), _source(observed.root())  # noqa: PTH120
+    return f"{folder}/".startswith(source)
+
+
+@cache
+def _source(root: Path) -> str:
+    return f"{os.path.realpath(root / 'src')}/"
 
 
 @cache
