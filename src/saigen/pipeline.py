@@ -33,7 +33,7 @@ from saigen.environment import machine as environment
 from saigen.errors import Failure, Refusal, refuse_secrets
 from saigen.files import MANIFEST, locked, write_json, write_whole
 from saigen.interruption import InterruptedAtCheckpoint
-from saigen.observing import observed
+from saigen.observing import declared, observed
 from saigen.observing.observer import so_far
 from saigen.observing.start import refuse_foreign_source, system_libraries
 from saigen.project_code import project_errors
@@ -95,6 +95,7 @@ def train(
     recipe = capture_recipe(composition, prepared, switches, drift, root)
     layers = recipe["layers"]
     group.refuse_unless_same("recipe", {name: layers[name]["digest"] for name in LAYERS})
+    _observed(chosen)
     learn = partial(loop.train, chosen, prepared, group=group, recipe=recipe["digest"], say=say)
     if not group.writes:
         if not group.share(None):  # rank 0 says whether there is anything left to train
@@ -114,6 +115,9 @@ def train(
         torch_flags.tell_flipped(switches)
         inputs = observed.merged(prepared.manifest.get("observed", ()),
                                  *group.gather(_observed(chosen)))  # fmt: skip
+        store.keep(folder.parent, root, declared.observed_files(inputs or ()))
+        if inputs:
+            say(f"warning: taken in, and declared nowhere (conf/inputs): {declared.words(inputs)}")
         manifest = write_model(
             folder / "model",
             tensors=trained.tensors,
@@ -190,6 +194,8 @@ def _evaluated(
     chosen = typed(model.config, (), str(folder)).config
     lock.hold_to_lock(root, chosen.reproducibility.environment_drift)
     _set_switches(chosen)
+    recorded = record["recipe"]["layers"]["data"].get("inputs", {})
+    declared.refuse_altered(recorded, declared.declared(chosen.inputs, root), record["run"])
     prepared = variant_of(record, chosen, root, partial(store.kept, folder.parent), say)
     from saigen.data.contract import refuse_nonfinite
 
@@ -237,7 +243,12 @@ def _evaluated(
 
 def _observed(chosen: Config) -> list[dict[str, Any]] | None:
     """What this process took in from outside of the recipe until now."""
-    return so_far({*environment.VARIABLES, *torch_flags.environment_of(chosen)})
+    everything = so_far({*environment.VARIABLES, *torch_flags.environment_of(chosen)})
+    if everything is None:
+        return None
+    found = declared.undeclared(everything, chosen.inputs)
+    declared.refuse_undeclared(found, chosen.inputs)
+    return found
 
 
 def predict(model: ModelFolder, source: Path, root: Path, say: Callable[[str], None]) -> bytes:
@@ -287,7 +298,7 @@ def capture_recipe(
 
     chosen = composition.config
     layers = (
-        of_data(prepared.manifest),
+        of_data(prepared.manifest, declared.declared(chosen.inputs, root)),
         of_config(composition.values),
         code.capture(composition.values, root),
         environment.capture(
@@ -338,6 +349,7 @@ def _begin(
         )
         snapshot = {composition.config.data.snapshot: inputs["snapshot"]["sha256"]}
         store.keep(folder.parent, root, files | snapshot)
+        store.keep(folder.parent, root, declared.kept_files(inputs.get("inputs", {})))
         store.keep(folder.parent, prepared.folder, inputs["prepared"])
     write_whole(folder / "config.yaml", composition.yaml.encode())
     write_record(folder, record)

@@ -59,12 +59,13 @@ def recipe_entry(layers: tuple[Layer, ...]) -> dict[str, Any]:
     }
 
 
-def of_data(manifest: Mapping[str, Any]) -> Layer:
+def of_data(manifest: Mapping[str, Any], inputs: Mapping[str, Any]) -> Layer:
     """What is really read, not what was meant to be: the manifest of prepared/, whose files were
-    just checked against it.
+    just checked against it, and the inputs that are declared besides.
     """
     content = {name: manifest[name] for name in ("snapshot", "rows")}
-    return Layer("data", {**content, "prepared": manifest["files"]})
+    more = {"inputs": dict(inputs)} if inputs else {}
+    return Layer("data", {**content, "prepared": manifest["files"], **more})
 
 
 def of_config(values: Mapping[str, Any]) -> Layer:

@@ -253,3 +253,33 @@ def test_confirm_judges_no_suspect_where_b_is_not_b_again(forked):
     (trial,) = json.loads(said[said.index("{") :])["trials"]
     assert (trial["suspect"], trial["result"]) == ("B unchanged", "not tried")
     assert trial["words"].endswith("in what it takes in: data file scale.txt")
+
+
+DECLARED = ("inputs.files=[scale.txt]", "inputs.variables=[SCALE]")
+
+
+@pytest.mark.slow
+def test_a_declared_input_is_in_the_recipe_and_refused_when_altered(forked):
+    copy = forked()
+    for patch in in_constructor(
+        "import os", 'scale = float(open("scale.txt").read()) * float(os.getenv("SCALE", 1))'
+    ):
+        copy.patch(*patch)
+    (copy.root / "scale.txt").write_text("1")
+    code, said = copy.verb("train", *STEPS)
+    assert (
+        code,
+        "warning: taken in, and declared nowhere (conf/inputs): file scale.txt (" in said,
+    ) == (0, True)
+    code, said = copy.verb("train", *STEPS, "inputs.undeclared=refuse")
+    assert (code, "variable SCALE (src/project/models/mlp.py:" in said) == (2, True)
+    said = copy.saigen("train", *STEPS, *DECLARED, "inputs.undeclared=refuse")
+    assert "declared nowhere" not in said
+    assert observed(copy) == {}
+    (copy.root / "scale.txt").write_text("0.5")
+    code, said = copy.verb("evaluate")
+    assert (code, "where:    file scale.txt" in said) == (2, True)
+    copy.saigen("train", *STEPS, *DECLARED, "inputs.undeclared=refuse")
+    assert copy.diff()["verdict"]["suspects"] == ["data inputs.files.scale.txt"]
+    assert "inputs.files: gone.txt" in copy.verb("train", *STEPS, "inputs.files=[gone.txt]")[1]
+    assert "a secret cannot be" in copy.verb("train", *STEPS, "inputs.variables=[API_TOKEN]")[1]

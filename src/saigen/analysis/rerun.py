@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 
 from saigen import git_dvc
-from saigen.analysis import remotes, trust, watched
+from saigen.analysis import observed_differences, remotes, trust, watched
 from saigen.analysis.claims import Verification, refuse_unknown
 from saigen.analysis.diff import Diff, diff
 from saigen.analysis.installing import interpreter
 from saigen.analysis.run import Run
+from saigen.analysis.sandbox import lay_inputs
 from saigen.analysis.worktree import bring_data, commit_of, compute_layout, lacking, worktree
 from saigen.config import handover
 from saigen.documents import copy_regular
@@ -54,6 +55,7 @@ def rerun(
             without = "".join(f"; without {n} ({why})" for n, why in lacking(source).items())
             say(f"source: commit {commit[:12]}, as recorded{without}")
             bring_data(run, project)
+            lay_inputs(run, project)
             say("data: as recorded")
             python = interpreter(run, project, say, install=install)
             say("training")
@@ -155,7 +157,8 @@ def _saigen(python: str, project: Path, verb: str, run: Run, *, any_environment:
     with handover.given(values, run.record["metadata"]["overrides"]) as (variables, passed):
         done = subprocess.run(
             [python, "-m", "saigen", verb], cwd=project, check=False, capture_output=True,
-            stdin=subprocess.DEVNULL, pass_fds=passed, env=environment | variables |
+            stdin=subprocess.DEVNULL, pass_fds=passed,
+            env=environment | observed_differences.variables(run) | variables |
             {"PYTHONPATH": str(project / "src"), "PYTHONDONTWRITEBYTECODE": "1"},
         )  # fmt: skip
     if done.returncode:

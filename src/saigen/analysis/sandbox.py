@@ -11,9 +11,11 @@ from typing import Any
 
 from saigen.analysis.run import Run
 from saigen.config.compose import Composition, typed
-from saigen.documents import write_inside
+from saigen.documents import is_inside, write_inside
 from saigen.environment.torch_flags import environment_of
 from saigen.errors import Refusal
+from saigen.observing.declared import kept_files, observed_files
+from saigen.observing.observer import is_as_observed
 from saigen.runs.folders import RUNS, all_runs
 
 # Made from the rest, or of no use to a training process.
@@ -117,6 +119,7 @@ def workplace_of(run: Run, target: Path) -> Workplace:
     for name, digest in run.source.items():
         _write_kept(run, digest, target, name)
     lay_snapshot(run, target)
+    lay_inputs(run, target)
     return workplace
 
 
@@ -128,14 +131,33 @@ def lay_snapshot(run: Run, project: Path) -> None:
     write_inside(project, data["provenance"], json.dumps(content).encode())
 
 
+def lay_inputs(run: Run, project: Path) -> None:
+    """Put the files that a run took in besides its snapshot in place, declared or observed.
+
+    Raises Refusal, by name, where one is not here as it was and was not kept.
+    """
+    for name, digest in kept_files(run.layer("data").get("inputs", {})).items():
+        _write_kept(run, digest, project, name)
+    for name, digest in observed_files(run.record["metadata"].get("observed") or ()).items():
+        if is_as_observed({"kind": "file", "name": name, "value": digest}, project):
+            continue
+        if name.startswith("~") or not is_inside(name):
+            raise _lost(name, "a file out of the project, which is not what it was")
+        _write_kept(run, digest, project, name)
+
+
 def _write_kept(run: Run, digest: str, project: Path, name: str) -> None:
     content = run.content(digest, name)
     if content is None:
-        raise Refusal(
-            "the run cannot be made again: not all of it was kept",
-            where=name,
-            expected="the content that its record names",
-            got="not kept in runs/.kept, and not in git",
-            fix="bring the run's project, or make the run again with `saigen rerun`",
-        )
+        raise _lost(name, "not kept in runs/.kept, and not in git")
     write_inside(project, name, content)
+
+
+def _lost(name: str, got: str) -> Refusal:
+    return Refusal(
+        "the run cannot be made again: not all of it was kept",
+        where=name,
+        expected="the content that its record names",
+        got=got,
+        fix="bring the file as it was, or the run's project",
+    )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from saigen.analysis import watched_differences as watched
-from saigen.analysis.difference import BITS, EXPERIMENT, NOTHING, Difference, Kind
+from saigen.analysis.difference import BITS, EXPERIMENT, NOTHING, Difference, Kind, changed
 from saigen.analysis.run import Run
 from saigen.analysis.source_differences import roles_of
 from saigen.arrays import load_npy
@@ -36,6 +36,11 @@ def data(a: Run, b: Run, undeclared: Sequence[Difference]) -> Iterator[Differenc
                 layer="data", name=name, a=digests[0], b=digests[1], kind=kind, reason=reason,
                 shows=["prepared"], details=details[:_SHOWN],
             )  # fmt: skip
+    for key, old, new in changed(left.get("inputs", {}), right.get("inputs", {})):
+        yield Difference(
+            layer="data", name=f"inputs.{key}", a=old, b=new, kind=EXPERIMENT,
+            reason="another input, as declared in conf/inputs",
+        )  # fmt: skip
     files = [name for name in sorted(left["prepared"].keys() | right["prepared"].keys())
              if left["prepared"].get(name) != right["prepared"].get(name)]  # fmt: skip
     if files:

@@ -269,10 +269,22 @@ class Comparison(Section):
     )
 
 
+class Inputs(Section):
+    """What the project reads besides the snapshot. Its contents are in the data layer."""
+
+    files: list[str] = Field(description="paths from the project's folder")
+    folders: list[str] = Field(description="the same, with every file in them")
+    variables: list[str] = Field(description="names of environment variables")
+    undeclared: Literal["warn", "refuse"] = Field(
+        description="when the project reads what stands nowhere; warn: say it, and record it"
+    )
+
+
 class Config(Section):
     """One composed config: all groups."""
 
     data: Data = Field(description="which snapshot, and how a sample is read")
+    inputs: Inputs = Field(description="what is read besides the snapshot")
     prepare: Prepare = Field(description="from snapshot to arrays")
     task: Call = Field(description="loss, predictions, metrics")
     model: Call = Field(description="the network")
@@ -289,6 +301,7 @@ class Config(Section):
 # Keys that leave no mark on the bits. They are recorded with the metadata and enter no
 # recipe digest: how often a run was saved, shown or shared is not part of what it is.
 METADATA = (
+    "inputs",
     "tracking",
     "comparison",
     "hardware.processes",

@@ -37,6 +37,7 @@ from saigen.documents import (
 from saigen.errors import Refusal
 from saigen.files import MANIFEST, locked, refuse_other_files
 from saigen.observing import observed
+from saigen.observing.declared import declared, undeclared
 from saigen.observing.file_reads import noted
 from saigen.observing.observed import Observed
 from saigen.observing.observer import is_as_observed, observing
@@ -126,6 +127,7 @@ def made_from(config: Config, root: Path) -> dict[str, Any]:
         "data": {name: getattr(data, name) for name in ("name", "snapshot", "provenance")},
         "prepare": config.prepare.model_dump(mode="json"),
         "code": sources_of(config.prepare, root),
+        **({"inputs": found} if (found := declared(config.inputs, root)) else {}),
     }
 
 
@@ -142,7 +144,7 @@ def make(config: Config, root: Path, out: Path, say: Say) -> Prepared:
         steps = instantiate(config.prepare.preparation)
         files, manifest = preparation.prepare(data, config.prepare, steps, root)
     manifest |= {"key": digest_value(origin), "made_from": origin, "also_read": also_read}
-    manifest |= {"observed": observed.entries(seen)}
+    manifest |= {"observed": undeclared(observed.entries(seen), config.inputs)}
     known = _manifest(out) or _manifest(root / STORE / manifest["key"])
     _tell_impure(known, manifest, root, say)
     preparation.write_folder(out, files, manifest)

@@ -24,7 +24,7 @@ from saigen.secret_scan import redact
 
 _WRITES = os.O_WRONLY | os.O_RDWR
 _MADE = os.O_CREAT | os.O_TRUNC
-_SYSTEM = ("/proc/", "/sys/", "/dev/")
+SYSTEM = ("/proc/", "/sys/", "/dev/")
 _NOT_READ = ("/dev/null", "/dev/tty", "/dev/shm/", "/proc/self/")
 _SYSTEM_BYTES = 1 << 20
 readers: list[set[str]] = []  # who wants to know every file that is opened for reading
@@ -177,7 +177,7 @@ def digest_of(path: str) -> str:
         mode = os.stat(path).st_mode  # noqa: PTH116
         if stat.S_ISDIR(mode):
             return "a folder"
-        if path.startswith(_SYSTEM):
+        if path.startswith(SYSTEM):
             if not stat.S_ISREG(mode):
                 return ALWAYS_ANOTHER
             with open(path, "rb") as file:  # noqa: PTH123

@@ -23,9 +23,14 @@ _SHOWN_CHARACTERS = 120
 HIDDEN = "a secret, keyed digest"
 
 
+def is_secret(name: str, value: str) -> bool:
+    """Whether a variable may hold a secret, by its name or by what it holds."""
+    return bool(_SECRET.search(name) or redact_value(value, name)[1])
+
+
 def shown(name: str, value: str) -> str:
     """A variable's value where it may be shown; of a secret or a long one a digest."""
-    if _SECRET.search(name) or redact_value(value, name)[1]:
+    if is_secret(name, value):
         key = _key(observed.root())
         mark = hmac.new(key, f"{name}\0{value}".encode(errors="replace"), hashlib.sha256)
         return f"{HIDDEN} {digest_bytes(key)[:8]} {mark.hexdigest()[:16]}"

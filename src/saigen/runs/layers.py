@@ -37,6 +37,7 @@ class DataLayer(LayerEntry):
     snapshot: Snapshot
     rows: Rows
     prepared: dict[RelativePath, Sha256] = Field(description="the files below prepared/")
+    inputs: Tree = Field(default={}, description="what is declared to be read besides")
 
 
 class DataValues(Open):
