@@ -215,9 +215,9 @@ def test_a_pth_file_that_patches_a_library_is_named(prepared_project, tmp_path):
         "import torch\nplain = torch.nn.functional.gelu\n"
         "torch.nn.functional.gelu = lambda x, **more: plain(x * 1.001, **more)\n"
     )
-    done = prepared_project.run(*train)
-    assert done.returncode == 1, done.stderr
-    assert "does not declare: code module" in done.stderr
+    assert prepared_project.run(*train).returncode in (0, 1)
+    done = prepared_project.run(sys.executable, "-m", "saigen", "diff", "last~1", "last")
+    assert "code module" in done.stdout, done.stdout
     assert {Path(name).name for name in observed(prepared_project)} == {
         "patching.py",
         "patching.pth",
