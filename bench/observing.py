@@ -1,10 +1,11 @@
 """What observing costs: processor time of a start and of a step, in turns with it off.
 
-    python bench/observing.py [ROUNDS]
+    python bench/observing.py [--rounds N] [--steps N]
 
-A start is a training of two steps; a step is what 2,000 more of them take, by their number.
+A start is a training of two steps; a step is what more of them take, by their number.
 """
 
+import argparse
 import os
 import statistics
 import subprocess
@@ -13,7 +14,6 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-STEPS = 2000
 COPIED = ("conf", "data", "docker", "pyproject.toml", "src")
 # the same command, without an observer
 OFF = """
@@ -42,31 +42,35 @@ def seconds(program: str, steps: int) -> float:
     return sum(after[2:4]) - sum(before[2:4])
 
 
-def main(rounds: int) -> None:
-    """Print medians and quartiles of a start and a step, on and off, and the ratio of each."""
+def main() -> None:
+    """Print medians and ranges of a start and a step, on and off, and the ratio of each."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--steps", type=int, default=2000)
+    given = parser.parse_args()
     taken: dict[tuple[str, int], list[float]] = {}
-    for _ in range(rounds):
-        for steps in (2, 2 + STEPS):
-            for name, program in (("off", OFF), ("on", ON)):
+    programs = [("off", OFF), ("on", ON)]
+    for _ in range(given.rounds):
+        programs.reverse()
+        for steps in (2, 2 + given.steps):
+            for name, program in programs:
                 taken.setdefault((name, steps), []).append(seconds(program, steps))
-    for what, numbers in (
-        ("start [s]", {n: taken[n, 2] for n in ("off", "on")}),
-        (
-            "step [us]",
-            {
-                n: [
-                    (long - short) / STEPS * 1e6
-                    for long, short in zip(taken[n, 2 + STEPS], taken[n, 2], strict=True)
-                ]
-                for n in ("off", "on")
-            },
-        ),
-    ):
+    step = {
+        name: [
+            (long - short) / given.steps * 1e6
+            for long, short in zip(taken[name, 2 + given.steps], taken[name, 2], strict=True)
+        ]
+        for name in ("off", "on")
+    }
+    for what, numbers in (("start [s]", {n: taken[n, 2] for n in ("off", "on")}),
+                          ("step [us]", step)):  # fmt: skip
         middle = {name: statistics.median(values) for name, values in numbers.items()}
-        spread = {n: max(v) - min(v) for n, v in numbers.items()}
-        told = ", ".join(f"{n} {middle[n]:.3f} (range {spread[n]:.3f})" for n in middle)
-        print(f"{what}: {told}, ratio {middle['on'] / middle['off']:.3f}, n = {rounds}")
+        told = ", ".join(
+            f"{n} {middle[n]:.3f} ({min(v):.3f} to {max(v):.3f})" for n, v in numbers.items()
+        )
+        ratio = middle["on"] / middle["off"]
+        print(f"{what}: {told}, ratio {ratio:.3f}, n = {given.rounds}")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if sys.argv[1:] else 5)
+    main()

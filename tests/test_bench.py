@@ -12,6 +12,7 @@ SMALL = {
     "compose": (),
     "reduction": (),
     "diff": ("--rounds", "7"),
+    "observing": ("--rounds", "1", "--steps", "3"),
     "peers": ("--rounds", "7", "--case", "digits", "--steps", "3"),
 }
 

@@ -116,7 +116,8 @@ def test_the_same_recipe_with_another_outcome_is_called_a_violation(made):
     record["outcome"]["digest"] = record["outcome"]["weights"]["sha256"] = "0" * 64
     found = diff(a, Run(folder=a.folder, record=record, root=a.root))
     assert found.verdict.sentence == (
-        "VIOLATION: nothing in the recipe differs, and yet all 2 steps are equal, and other "
+        "VIOLATION: nothing in the recipe differs, and no input that was observed, and yet all 2 "
+        "steps are equal, and other "
         "weights were kept"
     )
 

@@ -144,7 +144,7 @@ WRONG = (
     edit("an optional group", "config.yaml", "- tracking: files", "- optional tracking: file", "tracking", "conf/config.yaml", ""),
     edit("a search path elsewhere", "config.yaml", "defaults:\n", "hydra:\n  searchpath: [file:///tmp]\ndefaults:\n", "hydra.searchpath", "conf/config.yaml:5", "delete the line"),
     edit("Hydra's folder in the way of runs/", "config.yaml", "defaults:\n", "hydra:\n  run:\n    dir: runs\ndefaults:\n", "hydra.run.dir", "conf/config.yaml:6", "delete the line"),
-    edit("a launcher in the defaults list", "config.yaml", "  - _self_", "  - override hydra/launcher: basic\n  - _self_", "hydra/launcher", "conf/config.yaml:17", "delete the line"),
+    edit("a launcher in the defaults list", "config.yaml", "  - _self_", "  - override hydra/launcher: basic\n  - _self_", "hydra/launcher", "conf/config.yaml:18", "delete the line"),
     # presets
     edit("a preset that says less than it sets", "debug/overfit.yaml", "# sets: model.dropout, ", "# sets: ", "model.dropout", "conf/debug/overfit.yaml:5", "write `# sets: model.dropout, optimizer.weight_decay, trainer.keep_weights`"),
     edit("a preset without its header", "debug/two_steps.yaml", "# @package _global_\n", "", "debug", "conf/debug/two_steps.yaml", "delete debug")._replace(overrides=("debug=two_steps",)),

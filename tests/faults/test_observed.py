@@ -239,7 +239,7 @@ def test_confirm_proves_a_variable_that_was_observed(forked):
 
 
 @pytest.mark.slow
-def test_confirm_judges_no_suspect_where_b_is_not_b_again(forked):
+def test_confirm_proves_a_file_that_was_observed(forked):
     """An unused helper was once "confirmed" where a file had moved the bits."""
     copy = forked()
     for patch in in_constructor('scale = open("scale.txt").read()'):
@@ -247,12 +247,23 @@ def test_confirm_judges_no_suspect_where_b_is_not_b_again(forked):
     (copy.root / "scale.txt").write_text("1")
     copy.saigen("train", *STEPS)
     (copy.root / "scale.txt").write_text("0.5")
-    copy.saigen("train", *STEPS, "optimizer.lr=0.01")
-    (copy.root / "scale.txt").write_text("1")
+    assert copy.verb("train", *STEPS)[0] == 1
+    said = copy.verb("diff", "--confirm", "--json", "last~1", "last")[1]
+    trials = json.loads(said[said.index("{") :])["trials"]
+    assert [(t["suspect"], t["result"]) for t in trials] == [("data file scale.txt", "confirmed")]
+
+
+@pytest.mark.slow
+def test_confirm_judges_no_suspect_where_b_is_not_b_again(forked):
+    copy = forked()
+    for patch in in_constructor("import os", 'scale = len(os.getenv("DB_PASSWORD", ""))'):
+        copy.patch(*patch)
+    copy.saigen("train", *STEPS, env={"DB_PASSWORD": "pw"})
+    copy.saigen("train", *STEPS, "optimizer.lr=0.01", env={"DB_PASSWORD": "hunter2"})
     said = copy.verb("diff", "--confirm", "--json", "last~1", "last")[1]
     (trial,) = json.loads(said[said.index("{") :])["trials"]
     assert (trial["suspect"], trial["result"]) == ("B unchanged", "not tried")
-    assert trial["words"].endswith("in what it takes in: data file scale.txt")
+    assert trial["words"].endswith("in what it takes in: environment variable DB_PASSWORD")
 
 
 DECLARED = ("inputs.files=[scale.txt]", "inputs.variables=[SCALE]")

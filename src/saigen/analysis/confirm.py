@@ -12,7 +12,7 @@ from saigen.analysis.observed_differences import is_observed, may_be_set, observ
 from saigen.analysis.run import ABSENT, Run, put
 from saigen.analysis.sandbox import lay_snapshot, workplace_of
 from saigen.analysis.verdict import suspects
-from saigen.documents import write_inside
+from saigen.documents import is_inside, write_inside
 from saigen.observing.observed import ABSENT as NOT_THERE
 from saigen.runs.record import read_record
 
@@ -121,7 +121,7 @@ def _apply(
     """Put A's value in place; why not, where that cannot be done."""
     name = change.name
     if is_observed(change):
-        return _set_variable(change, environment)
+        return _put_input(a, change, project, environment)
     if change.layer == "data":
         path, digest = a.config["data"]["snapshot"], a.layer("data")["snapshot"]["sha256"]
         if a.content(digest, path) is None:
@@ -150,12 +150,22 @@ def _apply(
     return None
 
 
-def _set_variable(change: Difference, environment: dict[str, str]) -> str | None:
-    """Give a variable that was observed A's value; why not, where that cannot be done."""
-    kind, _, variable = change.name.partition(" ")
-    if kind != "variable" or not may_be_set(change.a):
+def _put_input(
+    a: Run, change: Difference, project: Path, environment: dict[str, str]
+) -> str | None:
+    """Give an input that was observed as A took it in; why not, where that cannot be done."""
+    kind, _, name = change.name.partition(" ")
+    if kind == "variable" and may_be_set(change.a):
+        environment.pop(name, None)
+        if change.a not in (ABSENT, NOT_THERE):
+            environment[name] = change.a
+        return None
+    if kind not in ("file", "module") or not is_inside(name):
         return "it is no part of the recipe, so that A's was not kept"
-    environment.pop(variable, None)
-    if change.a not in (ABSENT, NOT_THERE):
-        environment[variable] = change.a
+    if change.a in (ABSENT, NOT_THERE):
+        (project / name).unlink(missing_ok=True)
+        return None
+    if (content := a.content(change.a, name)) is None:
+        return "A's was not kept"
+    write_inside(project, name, content)
     return None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from saigen.analysis.diff import Deep, Diff
+from saigen.analysis.observed_differences import variables
 from saigen.analysis.run import Run
 from saigen.analysis.sandbox import workplace_of
 from saigen.documents import copy_regular, regular
@@ -46,7 +47,7 @@ def _replay(run: Run, step: int, target: Path) -> list[_Entry]:
     # one process that runs every operation by itself
     values["hardware"] |= {"processes": 1, "loader_workers": 0, "compile": False}
     log = target / "operations"
-    environment = run.layer("environment")["variables"]
+    environment = {**run.layer("environment")["variables"], **variables(run)}
     _, output = workplace.train(values, environment, {"operations": [step, str(log)]})
     entries = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
     if not entries:

@@ -52,7 +52,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     folded = {key.casefold(): key for key in sorted(known, reverse=True)}
     parent, _, last = name.casefold().rpartition(".")
     beside = {key.rpartition(".")[2]: key for key in folded if key.rpartition(".")[0] == parent}
-    elsewhere = {key.rpartition(".")[2]: key for key in folded}
+    elsewhere = {key.rpartition(".")[2]: key for key in folded if "." in key}
     for names, wanted, cutoff in (
         (beside, last, 0.65),
         (elsewhere, last, 0.75),
