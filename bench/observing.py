@@ -7,6 +7,7 @@ A start is a training of two steps; a step is what more of them take, by their n
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -28,17 +29,18 @@ sys.exit(main(sys.argv[1:]))
 ON = "import sys\nfrom saigen.cli import main\nsys.exit(main(sys.argv[1:]))"
 
 
-def seconds(program: str, steps: int) -> float:
-    """Processor time of one training in a fresh project."""
-    with tempfile.TemporaryDirectory(prefix="saigen-bench-") as folder:
-        for name in COPIED:
-            (Path(folder) / name).symlink_to(ROOT / name)
-        length = [f"trainer.max_steps={steps}", "trainer.max_epochs=100000"]
-        rare = ["trainer.validate_every_epochs=100000"]
-        command = [sys.executable, "-c", program, "train", *length, *rare]
-        before = os.times()
-        subprocess.run(command, cwd=folder, check=True, capture_output=True)
-        after = os.times()
+def seconds(project: Path, program: str, steps: int) -> float:
+    """Processor time of one training in a project that never trained."""
+    for name in ("runs", "prepared", ".saigen/prepared"):
+        shutil.rmtree(project / name, ignore_errors=True)
+    length = [f"trainer.max_steps={steps}", "trainer.max_epochs=100000"]
+    rare = ["trainer.validate_every_epochs=100000"]
+    command = [sys.executable, "-c", program, "train", *length, *rare]
+    environment = {**os.environ, "PYTHONPATH": str(project / "src")}
+    before = os.times()
+    done = subprocess.run(command, cwd=project, env=environment, check=False, capture_output=True)
+    after = os.times()
+    assert done.returncode == 0, done.stderr.decode()
     return sum(after[2:4]) - sum(before[2:4])
 
 
@@ -50,11 +52,17 @@ def main() -> None:
     given = parser.parse_args()
     taken: dict[tuple[str, int], list[float]] = {}
     programs = [("off", OFF), ("on", ON)]
-    for _ in range(given.rounds):
-        programs.reverse()
-        for steps in (2, 2 + given.steps):
-            for name, program in programs:
-                taken.setdefault((name, steps), []).append(seconds(program, steps))
+    with tempfile.TemporaryDirectory(prefix="saigen-bench-") as folder:
+        for name in COPIED:
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
+            copy(ROOT / name, Path(folder) / name)
+        seconds(Path(folder), ON, 2)
+        for _ in range(given.rounds):
+            programs.reverse()
+            for steps in (2, 2 + given.steps):
+                for name, program in programs:
+                    used = seconds(Path(folder), program, steps)
+                    taken.setdefault((name, steps), []).append(used)
     step = {
         name: [
             (long - short) / given.steps * 1e6
