@@ -32,6 +32,8 @@ _CHANGING = {
     "os": ("urandom", "getpid", "getppid", "getloadavg", "times"),
     "time": ("time", "time_ns", "localtime", "gmtime", "ctime", "strftime"),
 }
+_OF_RANKS = ("RANK", "LOCAL_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR",
+             "MASTER_PORT")  # fmt: skip
 _set_here: set[str] = set()  # variables that this process set: no input
 
 
@@ -111,7 +113,8 @@ def _variable(frame: FrameType, name: str | bytes, value: str | bytes | None) ->
         name = os.fsdecode(name)
         # what is not set a library asks for by itself, time and again
         line = asking_line(frame, directly=value is None)
-        if line and name not in _set_here and not name.startswith("SAIGEN_"):
+        # how many processes there are stands in the record, and which one this is shows in its line
+        if line and name not in {*_set_here, *_OF_RANKS} and not name.startswith("SAIGEN_"):
             told = ABSENT if value is None else shown(name, os.fsdecode(value))
             note("variable", name, told, line)
 

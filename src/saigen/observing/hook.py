@@ -70,7 +70,10 @@ def _opened(frame: FrameType, path: Any, _: Any, flags: int) -> None:
     if full in _written or is_covered(full):
         return
     if full.endswith((".py", ".pyc")):
-        note_module(full, asking_line_of_module(frame))
+        line = asking_line_of_module(frame)
+        # the instrument reads source, too, to digest it
+        if line or frame.f_code.co_filename.startswith("<frozen importlib"):
+            note_module(full, line)
     elif line := asking_line(frame):
         note("file", shown_path(full), digest_of(full), line)
 
