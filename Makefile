@@ -9,7 +9,7 @@ export VARIANT ?= cpu
 export DVC_NO_ANALYTICS := 1
 export HYDRA_FULL_ERROR := 1
 export SAIGEN_ENVIRONMENT ?= host
-export ARGS
+export ARGS P
 ifneq ($(SAIGEN_ENVIRONMENT),container)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
@@ -73,6 +73,9 @@ format: .venv ## put the code into the one format
 lock: ## pyproject.toml's one list -> docker/lock-cpu.txt, lock-cuda.txt (UPGRADE=1: the newest)
 	@docker/lock.sh
 
+add: .venv ## packages into the list, both locks and .venv: make add P='polars timm>=1.0'
+	@$(PYTHON) -EsB docker/add.py
+
 image: ## the container image (VARIANT=cpu or cuda)
 	@docker/image.sh build
 
@@ -86,4 +89,4 @@ clean: ## remove what can be made again (.venv, caches); runs and data stay
 	rm -rf .venv .saigen .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -path ./.git -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help init remove-example train data verify test test-full test-faults test-system doctor lint format lock image shell in-container clean
+.PHONY: help init remove-example train data verify test test-full test-faults test-system doctor lint format lock add image shell in-container clean

@@ -29,8 +29,8 @@ find_python
 find_uv
 echo "Making $venv from $lock with $PYTHON" | visible >&2
 wanted=$PRIVATE/$variant.txt # `==2.13.0` is met by 2.13.0+cpu as well, `===2.13.0` is not
-sed 's/^torch==/torch===/' "$lock" >"$wanted"
-[ "$variant" != cpu ] || find_torch_cpu "$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' "$lock")"
+sed -E "s/^($FAMILY)==/\1===/" "$lock" >"$wanted"
+[ "$variant" != cpu ] || find_torch_cpu $(of_the_family "$lock")
 
 rm -f "$stamp"
 # Begin anew for another Python, for another variant (torch 2.13.0+cpu satisfies the cuda lock's

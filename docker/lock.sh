@@ -23,9 +23,15 @@ compile() { # variant, further flags
     "$PYTHON" -EsB docker/lock_header.py write "$variant" "$draft" "docker/lock-$variant.txt"
 }
 
-# A requirement of 2.13.0 is met by 2.13.0+cpu as well: each variant says which one it means.
+# A requirement of 2.13.0 is met by 2.13.0+cpu as well: each variant says which one it means. What
+# is built for torch (torchvision, ...) follows: of the version that goes with it, of the same kind.
 echo "${torch/==/!=}+cpu" >"$PRIVATE/torch-cuda.txt"
-echo "$torch+cpu" >"$PRIVATE/torch-cpu.txt"
 compile cuda --constraints "$PRIVATE/torch-cuda.txt"
-find_torch_cpu "$torch+cpu"
+if strangers=$(of_the_family docker/lock-cuda.txt | grep -F +cpu); then
+    echo "${strangers//==/!=}" >>"$PRIVATE/torch-cuda.txt"
+    compile cuda --constraints "$PRIVATE/torch-cuda.txt"
+fi
+of_the_family docker/lock-cuda.txt | sed 's/$/+cpu/' >"$PRIVATE/torch-cpu.txt"
+mapfile -t wheels <"$PRIVATE/torch-cpu.txt"
+find_torch_cpu "${wheels[@]}"
 compile cpu --constraints "$PRIVATE/torch-cpu.txt"

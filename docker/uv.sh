@@ -3,7 +3,8 @@
 # variables: no address is ever a flag, which `ps` would show with its password).
 
 BROUGHT_PYTHON=3.11.13 # where there is no Python 3.11, uv brings this one; it is the image's too
-PYTORCH_CPU=https://download.pytorch.org/whl/cpu/torch/
+PYTORCH_CPU=https://download.pytorch.org/whl/cpu
+FAMILY='torch|torchaudio|torchvision' # built for one another: one set of builds, or no import
 PRIVATE=.saigen        # private to this clone, ignored by git
 
 # What somebody else said, for a terminal: a sign that is none of ASCII's letters may be a command.
@@ -82,11 +83,16 @@ find_uv() { # needs PYTHON, any version from 3.9 on
 
 # PyTorch publishes its CPU wheels on its own index only. That index is asked only when the
 # configured places do not hold the wheel: an unreachable index neither breaks nor slows this.
-find_torch_cpu() { # torch==VERSION+cpu; needs UV, may add to UV_FLAGS
-    with_extra_indexes "$UV" pip install --quiet --dry-run --no-deps --target "$PRIVATE/none" \
-        --python "$PYTHON" --python-platform x86_64-manylinux_2_28 "${UV_FLAGS[@]}" "$1" 2>/dev/null ||
-        export UV_FIND_LINKS="${UV_FIND_LINKS:+$UV_FIND_LINKS,}$PYTORCH_CPU"
+find_torch_cpu() { # NAME==VERSION+cpu ...; needs UV, may add to UV_FIND_LINKS
+    local wheel
+    for wheel in "$@"; do
+        with_extra_indexes "$UV" pip install --quiet --dry-run --no-deps --target "$PRIVATE/none" \
+            --python "$PYTHON" --python-platform x86_64-manylinux_2_28 "${UV_FLAGS[@]}" "$wheel" 2>/dev/null ||
+            export UV_FIND_LINKS="${UV_FIND_LINKS:+$UV_FIND_LINKS,}$PYTORCH_CPU/${wheel%%==*}/"
+    done
 }
+
+of_the_family() { sed -nE "s/^(($FAMILY)==[^ ]*).*/\1/p" "$1"; } # of a lock: NAME==VERSION ...
 
 with_extra_indexes() { # uv ...
     if [ -n "$UV_EXTRA_INDEXES" ]; then UV_INDEX=$UV_EXTRA_INDEXES "$@"; else "$@"; fi
