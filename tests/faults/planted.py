@@ -79,14 +79,6 @@ PLANTED = (
         "noise = np.random.default_rng()",
     ),
     Planted(
-        "global NumPy draws when a sample is read", "workers", DATA, GET,
-        "        batch = {name: array[indices] for name, array in self.arrays.items()}\n"
-        "        shift = np.random.normal(size=len(indices))\n"
-        "        batch['inputs'] = batch['inputs'] + 0.1 * shift[:, None].astype(np.float32)\n"
-        "        return batch\n",
-        "shift = np.random.normal", "pytorch #5059: the same NumPy draws in every worker",
-    ),
-    Planted(
         "random numbers drawn when a file is imported", "draws", DATA,
         "    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:\n"
         "        self.arrays = arrays\n",

@@ -82,18 +82,16 @@ def _parted(left: list[_Call], right: list[_Call], root: Path) -> Iterator[_Part
         waiting[_key(call)].append(call)
     pairs = [(call, queue.popleft()) for call in left if (queue := waiting[_key(call)])]
     known = {_key(call): call for call in left}
-    more: list[tuple[_Call, _Call]] = []  # calls of one process more than before
     first: list[_Parted] = []
     last: list[_Parted] = []
     for key, queue in waiting.items():
         for other in queue:
-            if key in known:
-                more.append((known[key], other))
+            if key in known:  # one process more than before
+                (last if other["loop"] else first).extend(_lines(known[key], other))
                 continue
             for name, location in _state(other, left, right, root):
                 (last if other["loop"] or name.endswith(WEIGHTS) else first).append(location)
-    first[:0] = [found for pair in more if not pair[0]["loop"] for found in _lines(*pair)]
-    for call, other in (*pairs, *(pair for pair in more if pair[0]["loop"])):
+    for call, other in pairs:
         found = list(_lines(call, other))
         if found and call["loop"]:
             yield from first
