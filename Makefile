@@ -39,6 +39,9 @@ verify: .venv data ## try to break the claims, with your own model and data
 init: .venv ## a project of this clone: make init ARGS='--name cars --license MIT'
 	@$(PYTHON) -m saigen init $(ARGS)
 
+update: .venv ## a newer instrument from the template (ARGS='--source URL --commit TAG')
+	@$(PYTHON) -m saigen update $(ARGS)
+
 remove-example: .venv ## take the example away, for data and code of your own
 	@$(PYTHON) -m saigen remove-example
 
@@ -89,4 +92,4 @@ clean: ## remove what can be made again (.venv, caches); runs and data stay
 	rm -rf .venv .saigen .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -path ./.git -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help init remove-example train data verify test test-full test-faults test-system doctor lint format lock add image shell in-container clean
+.PHONY: help init update remove-example train data verify test test-full test-faults test-system doctor lint format lock add image shell in-container clean

@@ -72,6 +72,16 @@ def test_a_messy_table_trains_at_once_and_predicts_new_rows(bare, tmp_path):
         assert predicted[0] == "id,value"
         assert all(float(line.split(",")[1]) for line in predicted[1:])
         assert len(predicted) == 1 + count
+    edited = bare.root / "data/my_cars.csv"
+    edited.write_text("".join(edited.read_text().splitlines(keepends=True)[:-1]))
+    assert "the snapshot is not the one that was taken" in bare.refused("data")
+    told = bare.saigen("provenance", "--source", "the desk of Ada")
+    assert "143 rows" in told
+    said = json.loads((bare.root / "data/my_cars_provenance.json").read_text())
+    assert (said["source"], said["rows"]) == ("the desk of Ada", 143)
+    assert "144 rows, 6 without" in said["conditions"]
+    assert "143 rows" in bare.saigen("data")
+    assert "says so already" in bare.saigen("provenance")
     tools = ROOT / "tools/hidden_defaults.py"
     lint = [sys.executable, tools, bare.root / "src/project"]
     assert subprocess.run(lint, cwd=ROOT, check=False).returncode == 0

@@ -55,8 +55,9 @@ _ARGUMENTS: dict[str, str | dict[str, Any]] = {
     "--reproducibility": {"metavar": "LEVEL", "help": "exact, portable, statistical"},
     "--hardware": {"metavar": "DEVICE", "help": "cpu, cuda"},
     "--remote": {"metavar": "URL", "help": "DVC's remote for data and models"},
-    "--source": {"metavar": "URL", "help": "of the template; else what git calls origin"},
+    "--source": {"metavar": "URL", "help": "where it comes from: a template's address, or words"},
     "--commit": {"metavar": "COMMIT", "help": "of the template; else what is checked out"},
+    "--conditions": {"metavar": "TEXT", "help": "which rows are in it, and which are not"},
     "--fresh-history": "put the template's history aside and begin another",
     "--full": "the whole training, not a short one",
 }

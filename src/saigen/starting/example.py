@@ -5,6 +5,7 @@ all the same: `tests/run.py` lays tests/example over a copy of the project.
 """
 
 import filecmp
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from saigen.files import replacing, write_whole
 
 KEPT = Path("tests/example")
 MANUAL = Path("docs/saigen.md")  # where the template's README goes
-CONFIG = Path("conf/config.yaml")
+CONFIG, PYPROJECT = Path("conf/config.yaml"), Path("pyproject.toml")
 _WHOLE = ("conf", "src/project", ".dvc/config", ".dvc/snapshots", "data.dvc", "dvc.yaml")
 # What is the example's alone: an instrument without these trains whatever else there is.
 SOURCE = ("completion.py", "data.py", "models/cnn.py", "models/mlp.py", "models/transformer.py",
@@ -54,6 +55,12 @@ def keep(root: Path, source: Path | None = None) -> bool:
     text = re.sub(r"\]\((?!https?:|#|docs/)", "](../", text).replace("](docs/", "](")
     write_whole(root / MANUAL, text.encode())
     return True
+
+
+def template_line(source: str, commit: str) -> str:
+    """The line of pyproject.toml that says which template a project began from, and its commit."""
+    texts = (json.dumps(text, ensure_ascii=False) for text in (source, commit))
+    return "template = {{ source = {}, commit = {} }}".format(*texts)
 
 
 def files_here(root: Path) -> list[str]:

@@ -22,7 +22,7 @@ from saigen.files import write_whole
 from saigen.printing import one_line
 from saigen.starting import example, history, licences
 
-PYPROJECT, MAKEFILE, LICENSE = Path("pyproject.toml"), Path("Makefile"), Path("LICENSE")
+PYPROJECT, MAKEFILE, LICENSE = example.PYPROJECT, Path("Makefile"), Path("LICENSE")
 _OF_INSTRUMENT = Path("src/saigen/LICENSE")
 _TEMPLATE = re.compile(r"^# Saigen \(")  # the first line of the template's README
 _MADE = "<!-- made by `saigen init`; remove this line to keep what you write here -->"
@@ -93,6 +93,21 @@ def init(
     say("next: make train; make test; saigen init-data FILE for data of your own (docs/start.md)")
 
 
+def personal(root: Path, name: str, content: bytes) -> bytes:
+    """The template's version of a file, with what the project's own says of itself."""
+    if name not in (str(PYPROJECT), str(MAKEFILE)):
+        return content
+    values: dict[str, Any] = {**current(root)}
+    answers, text = Answers.model_construct(**values), content.decode()
+    if name == str(MAKEFILE):
+        return _makefile(text, answers.hardware).encode()
+    mine = _read(root, PYPROJECT)
+    version, template = (_line(mine, key) for key in ("version", "template"))
+    text = text.replace(_line(text, "version"), version, 1)
+    text = text.replace("[tool.saigen]\n", f"[tool.saigen]\n{template}", 1)
+    return _pyproject(text, answers).encode()
+
+
 def current(root: Path) -> dict[str, str]:
     """The answers as the project's files have them; the template's own name is none."""
     project = _project(root)
@@ -138,12 +153,7 @@ _SUCH = {
 def _texts(root: Path, answers: Answers) -> dict[Path, str]:
     """What each file says that an answer stands in. The licence of the instrument comes first."""
     texts = {PYPROJECT: _pyproject(_read(root, PYPROJECT), answers)}
-    texts[MAKEFILE] = re.sub(
-        r"^(export VARIANT \?= )\w+$",
-        rf"\g<1>{answers.hardware}",
-        _read(root, MAKEFILE),
-        flags=re.M,
-    )
+    texts[MAKEFILE] = _makefile(_read(root, MAKEFILE), answers.hardware)
     config = _read(root, example.CONFIG)
     for group in ("reproducibility", "hardware"):
         config = example.picking(config, group, getattr(answers, group))
@@ -189,6 +199,16 @@ Licence: {answers.license} (LICENSE); `src/saigen` and what else came with the t
     }
 
 
+def _line(text: str, key: str) -> str:
+    """The first line of a TOML text that sets a key, with its end; empty without one."""
+    found = re.search(rf"^{key} = .*\n", text, re.MULTILINE)
+    return found[0] if found else ""
+
+
+def _makefile(text: str, hardware: str) -> str:
+    return re.sub(r"^(export VARIANT \?= )\w+$", rf"\g<1>{hardware}", text, flags=re.M)
+
+
 def _pyproject(text: str, answers: Answers) -> str:
     """The text of pyproject.toml with the answers in its table [project]."""
     start = text.index("[project]")
@@ -216,10 +236,9 @@ def _note_template(root: Path, source: str, commit: str) -> None:
     text = _read(root, PYPROJECT)
     if "\ntemplate = {" in text:
         return
-    source = history.without_password(source)
-    line = f"template = {{ source = {_toml(source)}, commit = {_toml(commit)} }}"
+    line = example.template_line(history.without_password(source), commit)
     write_whole(
-        root / PYPROJECT, text.replace("[tool.saigen]", f"[tool.saigen]\n{line}", 1).encode()
+        root / PYPROJECT, text.replace("[tool.saigen]\n", f"[tool.saigen]\n{line}\n", 1).encode()
     )
 
 
