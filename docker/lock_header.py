@@ -38,7 +38,8 @@ def dependencies_digest(pyproject: Path) -> str:
 
 def write(variant: str, draft: Path, lock: Path) -> None:
     """Put the header over a fresh resolution; refuse one that gives away where it was made."""
-    lines = _body(draft.read_text())
+    lines = _plain_name(_body(draft.read_text()))
+    before = _pins(lock.read_text()) if lock.is_file() else {}
     for line in lines.splitlines():
         if re.search(r"file:|https?:|^-|(?<![\w.-])/", line):
             sys.exit(f"refused: the {variant} lock would name a place of this machine: {line}")
@@ -50,6 +51,25 @@ def write(variant: str, draft: Path, lock: Path) -> None:
     partial = lock.with_suffix(".partial")
     partial.write_text(header + lines)
     partial.replace(lock)
+    print(f"{lock}: {_moved(before, _pins(lines))}")
+
+
+def _plain_name(lines: str) -> str:
+    """The lines without the project's name: what asks for a package is the list, whoever owns it,
+    and a project that is renamed keeps its locks.
+    """
+    return re.sub(r"(?m)^( +#.* )[\w.-]+( \(pyproject\.toml)", r"\1saigen\2", lines)
+
+
+def _pins(text: str) -> dict[str, str]:
+    return dict(re.findall(r"(?m)^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==(\S+)", text))
+
+
+def _moved(before: dict[str, str], now: dict[str, str]) -> str:
+    """How many packages a lock has, and which are not as they were."""
+    names = sorted(name for name in before | now if before.get(name) != now.get(name))
+    said = [f"{name} {before.get(name, '(new)')} -> {now.get(name, '(gone)')}" for name in names]
+    return f"{len(now)} packages, " + (", ".join(said) or "as before")
 
 
 def stale(pyproject: Path, lock: Path) -> str:

@@ -270,3 +270,24 @@ def test_a_second_look_at_an_unchanged_environment_opens_no_file_of_it(tmp_path:
     command = [sys.executable, "-c", OPENED, str(tmp_path)]
     told = subprocess.check_output(command, env={"PYTHONPATH": str(ROOT / "src")}, text=True)
     assert told == "[]\n"
+
+
+def test_a_lock_says_what_moved_and_hangs_on_no_name_of_the_project(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "docker"))
+    import lock_header
+
+    draft, lock = tmp_path / "draft", tmp_path / "lock.txt"
+    texts = []
+    for name, pins in (("saigen", "a==1\nb==1"), ("my.cars", "a==1\nb==1"), ("x", "a==2\nc[d]==1")):
+        via = f"\n    # via\n    #   {name} (pyproject.toml)\n    #   other\n"
+        draft.write_text(pins + via + f"e==1\n    # via {name} (pyproject.toml:dev)\n")
+        lock_header.write("cpu", draft, lock)
+        texts.append(lock.read_text())
+    assert texts[0] == texts[1]
+    assert "x (py" not in texts[2]
+    told = [line.removeprefix(f"{lock}: ") for line in capsys.readouterr().out.splitlines()]
+    assert told == [
+        "3 packages, a (new) -> 1, b (new) -> 1, e (new) -> 1",
+        "3 packages, as before",
+        "3 packages, a 1 -> 2, b 1 -> (gone), c (new) -> 1",
+    ]

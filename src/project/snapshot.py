@@ -1,7 +1,9 @@
 """How the snapshot in `data/` was taken: run once, by hand, then frozen by `dvc add data`.
 
-    pip install scikit-learn && python -m project.snapshot && dvc add data && dvc push
+    python3 -m venv /tmp/taking && /tmp/taking/bin/pip install scikit-learn
+    PYTHONPATH=src /tmp/taking/bin/python -m project.snapshot && dvc add data && dvc push
 
+What it needs stands in an environment of its own: .venv is what the locks say and nothing else.
 Nothing in the pipeline imports this file or scikit-learn; it is kept so that the answer to
 "where does this data come from?" is a program, not a memory.
 """
