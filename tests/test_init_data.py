@@ -26,7 +26,7 @@ def cars(delimiter: str = ",") -> str:
         power = draw.randrange(50, 200)
         price = "NA" if number % 25 == 3 else f"{power * 100 + draw.randrange(500)}.5"
         gap, origin = "" if number % 10 == 0 else str(power), draw.choice(("USA", "Japan", "日本"))
-        date, name = f"19{70 + number % 12}-01-01", f'"a ""{number}"" car"'
+        date, name = f"19{70 + number % 12}/01/01 13:30", f'"a ""{number}"" car"'
         lines.append(delimiter.join((str(number), price, gap, " 3.5 " if number % 2 else "4",
                                      date, origin, name, "4")))  # fmt: skip
     return "\n".join(lines) + "\n"

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,7 @@ VALUES = 50  # most values of a category, or classes
 _ROWS_A_VALUE = 5  # fewest, on average
 CLASSES = 20  # most different whole numbers that are taken for classes
 FEWEST_ROWS = 20
-_DATE = re.compile(r"\d{4}-\d\d-\d\d([T ].*)?")
+_DATE = re.compile(r"\d{4}[-/]\d\d[-/]\d\d([T ].*)?")
 _PARQUET = (
     'uvx --with pyarrow --with pandas python -c "import pandas; '
     "pandas.read_parquet('{name}').to_csv('{stem}.csv', index=False)\""
@@ -92,7 +93,7 @@ def kind_of(table: RawTable, name: str) -> Column:
         return Column(name, "left out", empty, why="it is the same in every row")
     if all(map(_is_number, values)):
         return Column(name, "number", empty)
-    if all(map(_DATE.fullmatch, values)):
+    if all(map(_is_date, values)):
         return Column(name, "date", empty)
     if len(values) <= VALUES and len(values) * _ROWS_A_VALUE <= len(known):
         return Column(name, "category", empty, tuple(sorted(values)))
@@ -106,7 +107,7 @@ def classes_of(table: RawTable, name: str) -> tuple[str, ...] | None:
     if column.kind == "category":
         return column.values
     whole = all(_is_number(value) and float(value).is_integer() for value in values)
-    if whole and len(values) <= CLASSES:
+    if whole and len(values) <= CLASSES and len(values) * _ROWS_A_VALUE <= len(table.rows):
         return tuple(sorted(values, key=float))
     return None
 
@@ -114,6 +115,13 @@ def classes_of(table: RawTable, name: str) -> tuple[str, ...] | None:
 def _is_number(text: str) -> bool:
     try:
         return math.isfinite(float(text)) and "_" not in text
+    except ValueError:
+        return False
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return bool(_DATE.fullmatch(text) and datetime.fromisoformat(text.replace("/", "-")))
     except ValueError:
         return False
 

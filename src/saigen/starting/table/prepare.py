@@ -1,8 +1,8 @@
 """From the rows of a table to arrays: a pure function, fitted on the training split only."""
 
-import datetime
 import math
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -110,14 +110,16 @@ class Columns:
         return found
 
     def _days(self, rows: CsvRows, name: str) -> list[float]:
-        """Days since 1970, of dates such as 2031-05-17."""
-        first, found = datetime.date(1970, 1, 1), []
+        """Days since 1970, of dates such as 2031-05-17 or 2031/05/17 13:30."""
+        first, found = datetime(1970, 1, 1), []
         for row, text in enumerate(rows.column(name)):
+            written = text.strip().replace("/", "-")
             try:
-                day = None if self._is_missing(text) else datetime.date.fromisoformat(text[:10])
+                day = first if self._is_missing(text) else datetime.fromisoformat(written)
             except ValueError as error:
                 raise rows.refusal(row, name, "a date (YYYY-MM-DD), or nothing", text) from error
-            found.append(math.nan if day is None else float((day - first).days))
+            days = (day.replace(tzinfo=None) - first).total_seconds() / 86400
+            found.append(math.nan if self._is_missing(text) else days)
         return found
 
     def _places(self, rows: CsvRows, name: str, values: Sequence[str]) -> np.ndarray:
