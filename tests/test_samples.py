@@ -80,6 +80,10 @@ def counting(*, samples, arrays):
     return order
 
 
+def listed(*, samples, arrays):
+    return list(range(samples))
+
+
 class Parts(Classification):
     """The loss, and what it is made of."""
 
@@ -209,6 +213,11 @@ def test_an_epoch_ends_as_the_config_says(pieces, choice, steps, last):
          "set trainer.loss_components to ['size', 'entropy']"),
         (("trainer.loss_components=[kl]",), "the loss has other components than the config",
          "have `loss` of the task give a mapping"),
+        ((PADDED,), "data.collate is used for nothing", "set data.collate=null"),
+        (("data.order._target_=project.pieces.listed",),
+         "the order does not say which sample stands where", "change the function of (key, "),
+        (("data.fields=[inputs,inputs]",), "data.fields cannot be: fields must be at least one", "mend"),
+        (("trainer.loss_components=[kl,kl]",), "trainer.loss_components cannot be: loss_components", "mend"),
         (("trainer.last_batch=keep", "trainer.batch_size=1254", "trainer.microbatches=3"),
          "the last batch of an epoch has not a row for each microbatch", "trainer.microbatches=1"),
     ],

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from saigen.config.schema import GradScaler
+from saigen.errors import Failure
 from saigen.training.loss_scale import LossScale
 
 PIECES = '''"""Models and a loop of odd kinds."""
@@ -117,6 +118,20 @@ def test_the_scale_moves_as_that_of_torch():
         held = ours.state_dict()
         ours = LossScale(GradScaler(**words))
         ours.load_state_dict(held)
+
+
+def test_a_scale_that_helps_nothing_ends_the_run():
+    scale = LossScale(GradScaler(init_scale=2.0, growth_factor=2.0, backoff_factor=0.5,
+                                 growth_interval=3))  # fmt: skip
+
+    def overflow(times):
+        for _ in range(times):
+            scale.look([torch.tensor([float("nan")])])
+            scale.update()
+
+    overflow(60)
+    with pytest.raises(Failure, match="the loss cannot be scaled by"):
+        overflow(10)
 
 
 def test_frozen_parameters_stand_still_and_train_from_their_step_on(place):

@@ -105,6 +105,12 @@ def test_a_column_that_cannot_split_is_refused_by_name(name, column):
         made(name, column=column)
 
 
+def test_a_time_that_is_no_number_is_refused():
+    years = {"year": np.where(np.arange(N) == 7, np.nan, COLUMNS["year"])}
+    with pytest.raises(Refusal, match="the column 'year' cannot split the records"):
+        made("by_time", columns=years)
+
+
 @pytest.mark.parametrize("found", [["train"] * 3, ["train", "test", "dev", "test"], None, 7])
 def test_what_is_no_split_is_refused(found):
     with pytest.raises(Refusal, match="does not say where each record stands"):
@@ -161,6 +167,8 @@ def test_a_fitted_number_flows_into_the_model_and_is_recorded(place):
         ("model.dropout=fitted:width", "fitted:width is no number that the preparation", "classes"),
         ("model.dropout=fitted:mean", "fitted:mean is no number", "classes, inputs"),
         ("prepare.preparation.epsilon=fitted:classes", "cannot know what it has not fitted", "a v"),
+        ("scheduler.final_fraction=fitted:classes", "final_fraction is out of range", "at most 1"),
+        ("data.name=fitted:classes", "data.name", "string"),
         ("model.dropout=fitted:", "model.dropout is of the wrong kind", "float"),
     ],
 )

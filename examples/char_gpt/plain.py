@@ -7,8 +7,7 @@ import torch
 from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
-from saigen.config.compose import read_composed
-from saigen.config.fitted import with_fitted
+from saigen.config.compose import read_composed, with_fitted
 from saigen.data.epochs import Epochs
 from saigen.data.prepared import variant
 from saigen.streams import Streams
@@ -27,7 +26,7 @@ def main() -> None:
     epochs = Epochs(config, streams, len(arrays["inputs"]), arrays)
     rows = [samples for _, _, samples in epochs.batches(range(STEPS))]
 
-    model = build_model(with_fitted(config, prepared.arrays("fitted")), streams)
+    model = build_model(with_fitted(config, prepared.arrays("fitted"), Path()), streams)
     flat = [p for p in model.parameters() if p.ndim < 2]
     others = [p for p in model.parameters() if p.ndim >= 2]
     stated = config.optimizer.arguments

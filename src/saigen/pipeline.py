@@ -12,8 +12,8 @@ import numpy as np
 from saigen import source_code as code
 from saigen.arrays import at_work
 from saigen.config.callables import instantiate
-from saigen.config.compose import Composition, typed
-from saigen.config.fitted import fitted_values, with_fitted
+from saigen.config.compose import Composition, typed, with_fitted
+from saigen.config.fitted import fitted_values
 from saigen.config.schema import Config
 from saigen.data import preparation
 from saigen.data.predictions import predictions_csv
@@ -391,7 +391,7 @@ def _trained(
     from saigen.training.evaluation import Evaluation
     from saigen.training.model_state import load_exported
 
-    chosen = with_fitted(chosen, model.fitted)
+    chosen = with_fitted(chosen, model.fitted, Path.cwd())
     streams = Streams(chosen.randomness.streams)
     weights = model.weights()
     task = build_task(chosen, streams)

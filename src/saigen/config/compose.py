@@ -1,12 +1,13 @@
 """One composer: conf/ and overrides in, one resolved, typed, frozen config out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from saigen.config.callables import check_calls
 from saigen.config.derive import derive
-from saigen.config.fitted import refuse_unfitted
+from saigen.config.fitted import filled, refuse_unfitted
 from saigen.config.layers import composed_values
 from saigen.config.machine import refuse_machine
 from saigen.config.messages import refusal_of
@@ -121,3 +122,10 @@ def typed(
     refuse_unfitted(values, locate_key)
     refuse_unportable(config, locate_key)
     return Composition(values=values, config=config, overrides=overrides)
+
+
+def with_fitted(config: Config, fitted: Mapping[str, Any], root: Path) -> Config:
+    """The config with the numbers that were fitted in their places, checked like any other."""
+    values = filled(config, fitted)
+    where = "a number that was fitted"
+    return config if values is None else typed(values, (), where, root).config

@@ -10,7 +10,6 @@ from typing import Any
 
 from saigen.config.keys import leaves
 from saigen.config.schema import Config
-from saigen.digest import canonical_json
 from saigen.errors import Refusal
 
 _VALUE = re.compile(r"fitted:([A-Za-z_][A-Za-z0-9_]*)")
@@ -55,12 +54,14 @@ def fitted_values(config: Config, fitted: Mapping[str, Any]) -> dict[str, int | 
     return found
 
 
-def with_fitted(config: Config, fitted: Mapping[str, Any]) -> Config:
-    """The config with the numbers that were fitted in their places; itself where it names none."""
+def filled(config: Config, fitted: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The values of a config with the numbers that were fitted in their places; None where it names
+    none.
+    """
     if not (numbers := fitted_values(config, fitted)):
-        return config
-    values = _filled(config.model_dump(mode="json"), "", numbers)
-    return Config.model_validate_json(canonical_json(values))
+        return None
+    values: dict[str, Any] = _filled(config.model_dump(mode="json"), "", numbers)
+    return values
 
 
 def _filled(value: Any, key: str, numbers: Mapping[str, int | float]) -> Any:

@@ -22,6 +22,10 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 ColumnName = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_]*$")]
 
 
+def _once(names: list[str]) -> bool:
+    return 0 < len(names) == len(set(names))
+
+
 class Section(BaseModel):
     """A group of keys: strict types, no unknown key, no change after composition."""
 
@@ -76,6 +80,12 @@ class Data(Section):
         description="names of what a sample that is a tuple holds; null: samples are mappings"
     )
     collate: Call | None = Field(description="makes a batch of samples; null: stacks their arrays")
+
+    @model_validator(mode="after")
+    def _names_of_their_own(self) -> Self:
+        if self.fields is not None and not (all(self.fields) and _once(self.fields)):
+            raise ValueError(f"fields must be at least one, each once: {self.fields}")
+        return self
 
 
 class Fractions(Section):
@@ -157,6 +167,12 @@ class Trainer(Section):
         description="sums that the loss names besides: columns of history.csv"
     )
     loop: str = Field(description="the training loop, a function of config and run")
+
+    @model_validator(mode="after")
+    def _components_of_their_own(self) -> Self:
+        if self.loss_components and not _once(self.loss_components):
+            raise ValueError(f"loss_components must be names, each once: {self.loss_components}")
+        return self
 
     @model_validator(mode="after")
     def _scaler_for_float16(self) -> Self:

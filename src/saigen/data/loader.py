@@ -44,6 +44,7 @@ class Reader:
     def __init__(self, dataset: Dataset, fields: Sequence[str] | None, collate: Collate | None):
         self.dataset: Any = dataset
         self._fields, self._collate = fields, collate
+        self.collated = False  # whether any batch went through `data.collate`
         self.reads_at_once = hasattr(dataset, "__getitems__")
         name = "__getitems__" if self.reads_at_once else "__getitem__"
         self.method = getattr(dataset, name)
@@ -75,7 +76,7 @@ class Reader:
         if isinstance(read, list) and read and not self._collate:
             return self._stacked([self._named(sample) for sample in read])
         if isinstance(read, list) and self._collate:
-            read = self._collate(samples=read)
+            read, self.collated = self._collate(samples=read), True
         named = self._named(read)
         return {name: _tensor(name, array, self.method) for name, array in named.items()}
 

@@ -199,6 +199,9 @@ def check_ordering(ordering: Any, samples: int) -> int:
     """How many positions an epoch has. Raises Refusal unless the order gives a sample for each of
     its first positions, and the same whatever they are asked together with.
     """
+    if not callable(ordering):
+        expected = "a function of (key, epoch, positions), or what gives one when it is called"
+        raise _broken(ordering, expected, type(ordering).__name__)
     length = len(ordering) if hasattr(ordering, "__len__") else samples
     if not length:
         raise _broken(ordering, "at least one position in an epoch", "none")

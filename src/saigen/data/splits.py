@@ -165,9 +165,15 @@ def _rest(record: str, salt: str, fractions: Fractions) -> str:
 def _column(columns: Columns, name: str, records: int) -> np.ndarray:
     """A column of one value a record."""
     if name in columns and columns[name].shape == (records,):
-        return columns[name]
+        if columns[name].dtype.kind != "f" or np.isfinite(columns[name]).all():
+            return columns[name]
+        raise _misfit(name, records, "values that are no numbers")
     got = f"shape {columns[name].shape}" if name in columns else f"{', '.join(sorted(columns))}"
-    raise Refusal(
+    raise _misfit(name, records, got)
+
+
+def _misfit(name: str, records: int, got: str) -> Refusal:
+    return Refusal(
         f"the column {name!r} cannot split the records",
         where="prepare.split.column",
         expected=f"a column of the table that `read` gives, one value for each of {records}",

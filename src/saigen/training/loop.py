@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from saigen.config.allowlist import allowed_modules, resolve
-from saigen.config.fitted import with_fitted
+from saigen.config.compose import with_fitted
 from saigen.config.schema import Config
 from saigen.data.prepared import Prepared
 from saigen.training.nondeterminism import explain
@@ -27,7 +27,7 @@ def train(
     recipe with this digest; other ranks pass None. Raises InterruptedAtCheckpoint after a signal to
     stop, Failure if the loss is no number.
     """
-    config = with_fitted(config, prepared.arrays("fitted"))
+    config = with_fitted(config, prepared.arrays("fitted"), Path.cwd())
     loop = resolve(config.trainer.loop, allowed_modules(Path.cwd()), "trainer.loop")
     run = Run(config, prepared, folder, group, recipe=recipe, say=say)
     try:

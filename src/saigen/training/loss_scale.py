@@ -6,6 +6,7 @@ without one it is raised. Every process looks at the same sum, so all decide ali
 kept in checkpoints and traced like that of any part. As with torch's, a step waits for the device.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,11 +14,15 @@ from torch import Tensor
 
 from saigen.config.schema import GradScaler
 from saigen.documents import Count, Document, conform
+from saigen.errors import Failure
 
 
 class _State(Document):
     scale: float
     growth_tracker: Count
+
+
+_LEAST = 2.0**-60  # a scale below that is no help to any gradient
 
 
 class LossScale:
@@ -43,6 +48,15 @@ class LossScale:
         elif self._good_steps == config.growth_interval:
             self.scale, self._good_steps = self.scale * config.growth_factor, 0
         self._overflowed = self.skips = False
+        if not _LEAST < self.scale < math.inf:
+            raise Failure(
+                f"the loss cannot be scaled by {self.scale}",
+                where="trainer.grad_scaler",
+                expected="gradients that are finite at some scale, and not at every one",
+                got="a scale that was lowered or raised again and again",
+                fix="look for what is not finite at any scale, or set trainer.precision=bfloat16 "
+                "and trainer.grad_scaler=null",
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """The scale, and how many steps it has held."""

@@ -1,6 +1,9 @@
 """What a training loop may do wrong with a run and its steps: the refusals."""
 
+from typing import Any
+
 from saigen.errors import Failure, Refusal
+from saigen.project_code import place_of
 
 
 def kept_twice() -> Refusal:
@@ -81,4 +84,15 @@ def other_components(found: list[str], expected: list[str], where: str) -> Refus
         if found
         else "have `loss` of the task give "
         "a mapping of these names to sums besides, and the loop hand it to step.backward",
+    )
+
+
+def not_collated(method: Any) -> Refusal:
+    """A collate function that no batch goes through."""
+    return Refusal(
+        "data.collate is used for nothing",
+        where=f"data.train_dataset: {place_of(method)}",
+        expected="a list of samples, or one sample at a time, to make a batch of",
+        got="a whole batch",
+        fix="set data.collate=null, or have the dataset give a list of samples",
     )

@@ -172,8 +172,9 @@ class Run:
 
         self._continue(kept)
         self._weights = Fingerprint(flat.weights, salt=flat.salt)
+        reader = build_reader(config, self._dataset)
         loader = Loader(
-            build_reader(config, self._dataset),
+            reader,
             self.streams,
             repeats=self._epochs.repeats,
             workers=config.hardware.loader_workers,
@@ -188,6 +189,8 @@ class Run:
         first = self._epochs.microbatch(position, 0)
         if draws_in_reading(loader.__getitem__, first):
             loader.seed_batches()
+        if config.data.collate and not reader.collated:
+            raise misuse.not_collated(reader.method)
         if self.done == 0:
             self._try_out(kept, loader, autocast)
         self._watch = GlobalsWatch(locate=tracking.leak_watch == "locate")
