@@ -3,13 +3,14 @@
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import get_args
 
 import pytest
 import yaml
-from conftest import ROOT, Project, copy_project
+from conftest import ROOT, Project, copy_project, environment
 
 from saigen.errors import Refusal
 from saigen.starting import example, init, licences
@@ -264,3 +265,30 @@ def test_a_module_that_was_deleted_by_hand_is_no_bare_error(clone):
     project.saigen("prepare")
     said = project.refused("train", "experiment=transformer_text", "debug=two_steps")
     assert "project.text" in said
+
+
+@pytest.mark.slow
+def test_the_tests_of_the_instrument_hold_whatever_the_project_is(tmp_path):
+    """Here it is nothing: without the example, and with a config that composes no more."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.check_output(command, cwd=ROOT, text=True).split("\0")
+    for name in filter(None, names):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, tmp_path / name)
+    subprocess.run(["git", "init", "-q", "."], cwd=tmp_path, check=True)
+    example.remove(tmp_path, str)
+    (tmp_path / "conf/config.yaml").write_text("nothing: true\n")
+    files = ["tests/test_clone.py", "tests/test_every_line.py"]
+    run = [sys.executable, "tests/run.py", "-q", "-p", "no:xdist", "-m", "not slow"]
+    for asked, says in (([*files, "tests/project"], "== tests of the project"), (files[:1], "")):
+        done = subprocess.run([*run, *asked], cwd=tmp_path, capture_output=True, text=True,
+                              check=False, env=environment(tmp_path / "src"))  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert says in done.stdout
+        assert "== tests of the instrument, on its example" in done.stdout
+    bare = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", files[0]]
+    done = subprocess.run(bare, cwd=tmp_path, capture_output=True, text=True, check=False,
+                          env=environment(tmp_path / "src"))  # fmt: skip
+    assert "make test ARGS=tests/FILE.py" in done.stderr
