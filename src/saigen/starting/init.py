@@ -121,7 +121,7 @@ def current(root: Path) -> dict[str, str]:
         "license": project.get("license", licences.APACHE),
         "reproducibility": _picked(root, "reproducibility"),
         "hardware": _picked(root, "hardware"),
-        "remote": _remote(root),
+        "remote": remote(root, "team"),
     }
 
 
@@ -256,10 +256,11 @@ def _picked(root: Path, group: str) -> str:
     return found[1] if found else ""
 
 
-def _remote(root: Path) -> str:
+def remote(root: Path, name: str) -> str:
+    """The address of one of DVC's remotes, as .dvc/config has it; empty without it."""
     config = configparser.ConfigParser(interpolation=None)
     config.read(root / ".dvc/config", encoding="utf-8")
-    return config.get("'remote \"team\"'", "url", fallback="")
+    return config.get(f"'remote \"{name}\"'", "url", fallback="")
 
 
 def _add_remote(root: Path, url: str) -> None:

@@ -18,7 +18,7 @@ from saigen.digest import digest_bytes, digest_file
 from saigen.errors import Failure, Refusal
 from saigen.files import json_bytes, write_whole
 from saigen.printing import one_line
-from saigen.starting import example
+from saigen.starting import example, init
 from saigen.starting.columns import (
     MISSING,
     Column,
@@ -303,8 +303,7 @@ def _track(root: Path, say: Callable[[str], None]) -> None:
             fix="mend that (without a repository: `git init`), then `dvc add data`",
         )
     size = sum(path.stat().st_size for path in (root / "data").rglob("*") if path.is_file())
-    listed = git_dvc.dvc(root, "remote", "list").stdout.decode()
-    if size < _SMALL and re.search(r"^snapshots\s", listed, re.M):
+    if size < _SMALL and init.remote(root, "snapshots"):
         git_dvc.dvc(root, "push", "--quiet", "--remote", "snapshots", "data.dvc")
         say("tracked by data.dvc; git carries the snapshot along, in .dvc/snapshots")
     else:
