@@ -59,8 +59,12 @@ class Caching(MLP):
 
 
 class Jittered(Digits):
+    calls = 0  # where the first look would see it, a batch is seeded
     def __getitems__(self, indices):
         read = super().__getitems__(indices)
+        self.calls += 1
+        if self.calls < 6:
+            return read
         return read | {"inputs": read["inputs"] + np.float32(np.random.rand())}
 '''
 NAMED = "*, inputs: int, hidden: int, outputs: int, dropout: float"
