@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, Project
 from lab import Attempt
 
 from saigen import files
@@ -151,12 +151,12 @@ def test_a_project_folder_in_another_case_or_by_a_link_is_the_same_folder(here):
         refuse_owned(Path("Runs/new"), Path())
 
 
-def test_a_published_model_or_prepared_data_that_is_not_ours_is_kept(here, capsys):
+def test_a_published_model_or_prepared_data_that_is_not_ours_is_kept(here):
+    project = Project(here)
+    project.saigen("compose", "--write")
     for folder, command in (("model", ("train", "--stage")), ("prepared", ("prepare", "--stage"))):
         (here / folder / "mine.txt").write_text("mine")
-        assert verb("compose", "--write") == 0
-        assert verb(*command) == 2, capsys.readouterr().err
-        told = capsys.readouterr().err
+        told = project.refused(*command)
         assert "what stands there is not ours to replace" in told
         assert "mine.txt, which manifest.json does not name" in told
         assert (here / folder / "mine.txt").read_text() == "mine"

