@@ -93,6 +93,7 @@ def simulated(seeds: int, examples: int, draws: np.random.Generator) -> tuple[fl
     return difference, fixed[1] - fixed[0], half_width(0.95, luck), half_width(0.95, luck, [more])
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_truth_as_often_as_it_says():
     draws = np.random.default_rng(4)
     told = np.array([simulated(5, 300, draws) for _ in range(400)])

@@ -1,6 +1,7 @@
 """The statistical reproducibility: torch's own all-reduce, whatever order it adds in."""
 
 import numpy as np
+import pytest
 from lab import SHORT
 from safetensors.numpy import load_file
 
@@ -14,6 +15,7 @@ def weights(lab):
     )
 
 
+@pytest.mark.slow
 def test_processes_agree_nearly_and_are_another_recipe(lab):
     lab.train(STATISTICAL)
     alone, one = weights(lab)

@@ -152,6 +152,7 @@ def test_an_edit_retrains_only_if_a_run_imports_what_was_edited(made):
         shutil.copytree(made.root.parent / "src", src)
 
 
+@pytest.mark.slow
 def test_two_copies_in_different_circumstances_give_the_same_bits(tmp_path, project_at):
     places = (tmp_path / "a", tmp_path / "quite" / "another" / "and" / "longer" / "place")
     metadata = (

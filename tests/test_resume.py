@@ -32,6 +32,7 @@ def checkpoints(run) -> list:
     return sorted(run.glob("checkpoints/step-*"))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_run_is_refused_by_name_and_its_removal_mends_it(lab):
     other = (*SHORT, "optimizer.lr=0.01")
     stranger = lab.train(other)

@@ -134,6 +134,7 @@ def test_a_scale_that_helps_nothing_ends_the_run():
         overflow(10)
 
 
+@pytest.mark.slow
 def test_frozen_parameters_stand_still_and_train_from_their_step_on(place):
     from safetensors.torch import load_file
 

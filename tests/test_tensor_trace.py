@@ -3,6 +3,7 @@
 import json
 import sys
 
+import pytest
 from lab import SHORT
 
 from saigen.training.trace_file import TENSORS, read_tensors
@@ -28,6 +29,7 @@ def test_diff_names_the_tensor(prepared_project):
     assert trace["words"].endswith("; first in layers.0.weight, in 1 of 4 tensors")
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_the_same_rows(lab):
     rare = ("trainer.max_epochs=100", "tracking.checkpoint_every_steps=60")
     overrides = (*SHORT, *DEEP, *rare, "trainer.max_steps=300", "tracking.trace_flush_steps=1")

@@ -52,6 +52,7 @@ def test_each_value_of_prepare_trains_on_arrays_of_its_own_each_prepared_once(pl
     assert len(variants(place)) == 3
 
 
+@pytest.mark.slow
 def test_another_experiment_reads_data_of_its_own_beside_what_is_prepared(place):
     place.project.saigen("prepare")
     place.train(SHORT)

@@ -12,7 +12,7 @@ from conftest import copy_project
 from trust.alterations import altered, broken
 from trust.place import make
 
-SAMPLE = 150  # one alteration of so many is tried in `make test`, a third in `make test-full`
+SAMPLE = 300  # one alteration of so many is tried in `make test`, a third in `make test-full`
 PARTS = 6  # of the whole, so that several processes share it; all of them in `make test-faults`
 
 
