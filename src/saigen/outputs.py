@@ -10,10 +10,10 @@ from saigen.errors import Refusal
 from saigen.files import MANIFEST, write_whole
 
 # Below the project's folder; besides these whatever begins with a dot.
-_OWNED = ("Dockerfile", "Makefile", "README.md", "SECURITY.md", "bench", "conf", "data", "data.dvc",
-          "docker", "docs", "dvc.lock", "dvc.yaml", "params.yaml", "prepare_sources.json",
-          "run_sources.json",
-          "prepared", "pyproject.toml", "results", "runs", "src", "tests", "tools")  # fmt: skip
+_OWNED = ("Dockerfile", "LICENSE", "Makefile", "README.md", "SECURITY.md", "bench", "conf",
+          "copier.yml", "data", "data.dvc", "docker", "docs", "dvc.lock", "dvc.yaml", "examples",
+          "params.yaml", "prepare_sources.json", "prepared", "pyproject.toml", "results",
+          "run_sources.json", "runs", "src", "tests", "tools")  # fmt: skip
 
 
 def refuse_owned(path: Path, root: Path) -> None:
