@@ -48,9 +48,18 @@ with_extra_indexes "$UV" pip sync --quiet --python "$venv/bin/python" --link-mod
         "see above" "check the network or pip's settings (\`pip config list\`), then make .venv again"
 echo "$variant $PYTHON" >"$venv/.base"
 # The project itself is used where it stands; its console command needs no build.
+# Its folder is named from there: Python reads a path file in the locale's encoding, so that a letter
+# beyond ASCII ends every start under LC_ALL=C. And a first line with a blank names no interpreter.
 site=$("$venv/bin/python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-echo "$PWD/src" >"$site/saigen.pth"
-printf '#!%s\nimport sys\nfrom saigen.cli import main\nsys.exit(main())\n' "$venv/bin/python" >"$venv/bin/saigen"
+"$venv/bin/python" -I -c 'import os, sys; print(os.path.relpath(*sys.argv[1:]))' "$PWD/src" "$site" >"$site/saigen.pth"
+cat >"$venv/bin/saigen" <<'EOF'
+#!/bin/sh
+'''exec' "$(dirname -- "$(readlink -f -- "$0")")/python" "$0" "$@"
+' '''
+import sys
+from saigen.cli import main
+sys.exit(main())
+EOF
 chmod +x "$venv/bin/saigen"
 # Byte code of what every start imports: 4 s instead of 11 s for everything, and the later starts
 # are quick also for who forbids Python to write byte code.

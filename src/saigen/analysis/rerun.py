@@ -21,7 +21,7 @@ from saigen.documents import copy_regular
 from saigen.errors import Failure, Refusal
 from saigen.files import beside, locked, move, refuse_unless_replaceable, replacing, write_whole
 from saigen.outputs import refuse_owned
-from saigen.runs.folders import LOCK, RESULTS, RUNS, all_runs, numbered
+from saigen.runs.folders import LOCK, RESULTS, RUNS, all_runs, note_start, numbered
 from saigen.runs.ledger import complete
 from saigen.runs.metadata import now
 from saigen.runs.model_folder import FOLDER as MODEL
@@ -183,6 +183,7 @@ def _enter(folder: Path, root: Path) -> str:
         copy_regular(folder, new, skip=lambda name: name in (NAME, LOCK))
         with locked(new / LOCK):  # so that nobody claims it before it is entered
             target = next(path for path in names if move(new, path))
+            note_start(target)
             complete(target, record | {"run": target.name})
     return target.name
 

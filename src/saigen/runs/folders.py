@@ -13,6 +13,7 @@ from saigen.files import is_locked, locked
 from saigen.runs.record import NAME, read_record
 
 RUNS = Path("runs")
+_STARTS = ".starts"  # below it: the names of the runs that were started here, in turn
 VERIFICATION, BADGE = "verify.json", "verify.svg"  # beside the record in RESULTS
 RUNS_VARIABLE = "SAIGEN_WATCHED_RUNS"  # where `saigen rerun` wants a watched run
 RESULTS = Path("results")  # the folder of the run that was published, without its model
@@ -48,6 +49,8 @@ def claim(
                 say(f"{folder / NAME} cannot be read ({refusal.got}); taking the next number")
                 continue
             if not taken:
+                if not (folder / NAME).exists():
+                    note_start(folder)
                 yield folder
                 return
 
@@ -59,10 +62,24 @@ def is_claimed(folder: Path) -> bool:
 
 def all_runs(runs: Path = RUNS) -> list[Path]:
     """Every run folder that has a record, the oldest start first; one that cannot be read counts
-    as the oldest.
+    as the oldest. Runs that were started here stand in that order, whatever the clock said.
     """
     started = {path.parent: _started_at(path.parent) for path in runs.glob(f"*/{NAME}")}
-    return sorted(started, key=lambda folder: (started[folder], folder.name))
+    found = sorted(started, key=lambda folder: (started[folder], folder.name))
+    try:
+        names = (runs / _STARTS).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return found
+    order = {name: number for number, name in enumerate(names)}
+    here = sorted((f for f in found if f.name in order), key=lambda f: order[f.name])
+    turn = iter(here)
+    return [next(turn) if folder.name in order else folder for folder in found]
+
+
+def note_start(folder: Path) -> None:
+    """Note that a run begins to be, as the newest: a clock may be set back."""
+    with (folder.parent / _STARTS).open("a", encoding="utf-8") as file:
+        file.write(f"{folder.name}\n")
 
 
 def readable(runs: Path = RUNS) -> list[tuple[Path, dict[str, Any]]]:
