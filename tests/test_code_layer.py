@@ -48,10 +48,12 @@ def append(root, name, text="\n# a typo mended\n") -> None:
     ["analysis/doctor.py", "analysis/diff.py", "analysis/diff_text.py", "analysis/compare.py",
      "analysis/compare_text.py", "analysis/verify.py", "analysis/child.py", "runs/audit.py",
      "runs/listing.py", "runs/summary.py", "config/explain.py", "outputs.py", "sweep.py", "cli.py",
-     "__main__.py", "analysis/new.py"],
+     "__main__.py", "analysis/new.py", "../project/models/cnn.py", "../project/new.py",
+     "../other.py", "../project/.ipynb_checkpoints/task-checkpoint.py", "../project/.#task.py"],
 )  # fmt: skip
-def test_an_edit_of_what_only_reads_runs_makes_no_new_recipe(root, values, name):
+def test_an_edit_of_what_no_training_imports_makes_no_new_recipe(root, values, name):
     before = capture(values, root).digest
+    (root / "src/project/.ipynb_checkpoints").mkdir()
     append(root, f"saigen/{name}")
     assert capture(values, root).digest == before
 
@@ -63,13 +65,28 @@ def test_an_edit_of_what_only_reads_runs_makes_no_new_recipe(root, values, name)
      "saigen/training/schedule.py", "saigen/training/ranks.py", "saigen/data/order.py",
      "saigen/data/preparation.py", "saigen/data/predictions.py", "saigen/config/schema.py",
      "saigen/config/handover.py", "saigen/environment/torch_flags.py", "saigen/runs/record.py",
-     "project/task.py", "project/models/mlp.py", "project/models/cnn.py", "project/train.py",
-     "project/data.py", "project/prepare.py", "project/new.py", "other.py"],
+     "project/task.py", "project/models/mlp.py", "project/train.py", "project/data.py",
+     "project/prepare.py"],
 )  # fmt: skip
-def test_an_edit_of_what_a_run_imports_or_of_the_project_does(root, values, name):
+def test_an_edit_of_what_a_run_imports_does(root, values, name):
     before = capture(values, root).digest
     append(root, name)
     assert capture(values, root).digest != before
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["import importlib", "from project.models import *", "exec(open(name).read())",
+     "import pkgutil", "__import__(name)"],
+)  # fmt: skip
+def test_where_a_name_may_be_made_while_it_runs_the_whole_project_counts(root, values, statement):
+    append(root, "project/task.py", f"\n{statement}\n")
+    before = capture(values, root).digest
+    append(root, "project/models/cnn.py")
+    assert capture(values, root).digest != before
+    within = capture(values, root).digest
+    append(root, "saigen/analysis/doctor.py")
+    assert capture(values, root).digest == within
 
 
 def test_a_module_of_the_instrument_that_is_imported_from_now_on_belongs_to_the_layer(root, values):
@@ -158,12 +175,12 @@ def test_no_shipped_config_brings_analysis_or_the_command_line_into_the_layer():
         assert not [n for n in files if n.startswith("src/saigen/analysis/") or n in DOORS]
 
 
-def test_only_recorded_files_of_the_instrument_count_as_edited(root, values):
+def test_only_recorded_files_count_as_edited(root, values):
     recorded = capture(values, root).content["files"]
     names = [*all_sources(root), "src/project/new.py"]
     for name in ("saigen/cli.py", "saigen/streams.py", "project/task.py", "project/new.py"):
         append(root, name)
-    wanted = ["src/project/new.py", "src/project/task.py", "src/saigen/streams.py"]
+    wanted = ["src/project/task.py", "src/saigen/streams.py"]
     assert edited(root, recorded, names) == wanted
 
 

@@ -1,13 +1,15 @@
 """The code layer: the source that runs, byte for byte, found by reading its imports.
 
-In it is all that stands below src/ beside the instrument, and of the instrument what a training and
-an evaluation import: an edit of `diff` or `doctor` makes no other run. Nothing is run to know it.
-Every import statement counts, also one inside a function, and so do the literal names that
-`importlib.import_module` is called with. What is imported by a name that is only made while the
-program runs is not seen here; `data/prepared.py` and `runs/metadata.py` record it all the same.
+In it is what a training and an evaluation import: an edit of `diff`, or of a model that the config
+does not name, makes no other run. Nothing is run to know it. Every import statement counts, also
+one inside a function, and so do the literal names that `importlib.import_module` is called with.
+Where a file of the project may import by a name that is only made while the program runs, all that
+stands below src/ beside the instrument is in the layer. What is imported unseen is recorded all the
+same, by `data/prepared.py`, `runs/metadata.py` and `observing/`.
 """
 
 import ast
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,6 +22,11 @@ from saigen.recipe import Layer
 
 SOURCE = Path("src")
 INSTRUMENT = f"{SOURCE}/saigen/"
+# how a program may import what its import statements do not name
+_LOADS = re.compile(
+    rb"importlib|__import__|__path__|pkgutil|runpy|\b(exec|eval|execfile)\(|import \*|get_class|"
+    rb"get_method|get_object|instantiate|pickle|joblib|torch\.load"
+)
 # What a training and an evaluation start from. The command line that calls them decides nothing.
 ENTRIES = (
     "saigen.config.dvc_params",
@@ -34,15 +41,20 @@ ENTRIES = (
 def all_sources(root: Path) -> dict[str, str]:
     """The digest of each Python file below src/, by path from the root."""
     files = sorted(path for path in (root / SOURCE).rglob("*.py") if path.is_file())
-    return {str(file.relative_to(root)): digest_file(file) for file in files}
+    names = {str(file.relative_to(root)): file for file in files}
+    # what an editor keeps in a hidden folder, or under a hidden name, nothing can import
+    return {name: digest_file(file) for name, file in names.items() if "/." not in name}
 
 
 def run_sources(values: Mapping[str, Any], root: Path) -> dict[str, str]:
     """What of it belongs to the code layer of a run under a config."""
     named = [*targets(values), str(value_at(values, "trainer.loop"))]
-    instrument = imported_sources(root, [*ENTRIES, *(name.rpartition(".")[0] for name in named)])
+    found = imported_sources(root, [*ENTRIES, *(name.rpartition(".")[0] for name in named)])
+    own = [name for name in found if not name.startswith(INSTRUMENT)]
+    if not any(_LOADS.search((root / name).read_bytes()) for name in own):
+        return found
     every = all_sources(root)
-    return {n: d for n, d in every.items() if n in instrument or not n.startswith(INSTRUMENT)}
+    return {n: d for n, d in every.items() if n in found or not n.startswith(INSTRUMENT)}
 
 
 def capture(values: Mapping[str, Any], root: Path) -> Layer:
@@ -51,13 +63,13 @@ def capture(values: Mapping[str, Any], root: Path) -> Layer:
 
 
 def edited(root: Path, recorded: Mapping[str, str], among: Iterable[str]) -> list[str]:
-    """Which of these files are not here as they were recorded. Of the instrument only recorded ones
-    count: the command line is none of them.
+    """Which of these files are not here as they were recorded. Only recorded ones count: what a
+    process imports beyond (the command line) another edit made it import.
     """
     return sorted(
         name
         for name in among
-        if (name in recorded or not name.startswith(INSTRUMENT))
+        if name in recorded
         and (not (root / name).is_file() or digest_file(root / name) != recorded.get(name))
     )
 

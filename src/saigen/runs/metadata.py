@@ -12,7 +12,7 @@ from saigen.config.keys import value_at
 from saigen.config.schema import METADATA
 from saigen.environment import machine as environment
 from saigen.runs import uncommitted
-from saigen.source_code import INSTRUMENT, SOURCE
+from saigen.source_code import SOURCE
 
 _DVC = ("DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV")
 
@@ -60,13 +60,14 @@ def packages(own: Collection[str]) -> list[str]:
 
 
 def note_beyond(record: dict[str, Any], root: Path, before: Collection[str]) -> None:
-    """Note what was imported of the instrument since `before`, a set of modules, and is not in the
-    code layer, because its name was made while the program ran. `diff` compares it all the same.
+    """Note what was imported below src/ since `before`, a set of modules, and is not in the code
+    layer, because its name was made while the program ran. `diff` compares it all the same.
     """
     layer, found = record["recipe"]["layers"]["code"]["files"], record["metadata"]["imported"]
     later = {module: sys.modules[module] for module in sys.modules.keys() - before}
-    files = [name for name in _files(root, later) if name.startswith(INSTRUMENT)]
-    found["beyond"] = sorted({*found["beyond"], *(n for n in files if n not in layer)})
+    found["beyond"] = sorted(
+        {*found["beyond"], *(n for n in _files(root, later) if n not in layer)}
+    )
 
 
 def _files(root: Path, modules: Mapping[str, Any]) -> Iterator[str]:

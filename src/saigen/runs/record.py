@@ -109,9 +109,7 @@ class Imported(Document):
 
     files: list[Name]
     packages: list[Name]
-    beyond: list[Name] = Field(
-        default=[], description="of the files those of the instrument outside the code layer"
-    )
+    beyond: list[Name] = Field(default=[], description="of the files those outside the code layer")
 
 
 class Machine(Open):
@@ -160,6 +158,7 @@ class Metadata(Open):
     observed: list[Observed] | None = Field(
         default=None, description="what the project took in from outside of the recipe"
     )
+    prepared_in: Tree = Field(default={}, description="the environment of the preparation")
     libraries: dict[Name, Line] = Field(
         default={}, description="shared libraries of the system that were loaded, by digest"
     )
