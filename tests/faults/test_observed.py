@@ -294,3 +294,44 @@ def test_a_declared_input_is_in_the_recipe_and_refused_when_altered(forked):
     assert copy.diff()["verdict"]["suspects"] == ["data inputs.files.scale.txt"]
     assert "inputs.files: gone.txt" in copy.verb("train", *STEPS, "inputs.files=[gone.txt]")[1]
     assert "a secret cannot be" in copy.verb("train", *STEPS, "inputs.variables=[API_TOKEN]")[1]
+
+
+@pytest.mark.slow
+def test_verify_gives_another_value_of_each_thing_that_was_observed(forked):
+    copy = forked()
+    for patch in in_constructor(
+        "import os",
+        "import datetime",
+        'unused = os.getenv("UNUSED")',
+        'scale = float(os.getenv("SCALE", "2"))',
+        "scale *= os.cpu_count() or 1",
+        'scale *= 1 + os.path.exists("gone") + len(os.listdir("notes"))',
+        "scale *= datetime.datetime.now().year",
+    ):
+        copy.patch(*patch)
+    (copy.root / "notes").mkdir()
+    (copy.root / "notes/a.txt").write_text("a")
+    code, said = copy.verb(
+        "verify", "--json", "--only", "inputs", "--only", "locale", "trainer.max_steps=2",
+        env={"SCALE": "0.5"},
+    )  # fmt: skip
+    claims = {c["name"]: c for c in json.loads(said[said.index("\n{") :])["claims"]}
+    assert {name: claim["result"] for name, claim in claims.items()} == {
+        "inputs: folder notes/": "broken",
+        "inputs: os.cpu_count()": "broken",
+        "inputs: variable SCALE": "broken",
+        "inputs: variable UNUSED": "held",
+        "locale": "broken",
+    }
+    assert code == 1
+    text = (copy.root / "src/project/models/mlp.py").read_text().splitlines()
+    number = text.index("        scale *= os.cpu_count() or 1") + 1
+    at = f"taken in at src/project/models/mlp.py:{number}: "
+    assert claims["inputs: os.cpu_count()"]["why"].startswith(at)
+    assert "year" in text[int(claims["locale"]["location"]["line"]) - 1]
+
+
+def test_verify_has_nothing_to_change_where_nothing_was_observed(forked):
+    said = forked().saigen("verify", "--only", "inputs", "trainer.max_steps=2")
+    assert "what the project takes in and does not declare does not matter" in said
+    assert "(nothing was observed)\n\n1 claims held" in said

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -55,12 +56,15 @@ class Attempts:
 
     def make(self, perturbation: Perturbation, observe: Path | None = None) -> Attempt:
         """Train once under a perturbation, in a copy of the project."""
-        name = f"{next(self._numbers):03d}-{perturbation.name}"
+        # a name of an input may hold what a path, or a list of paths, must not
+        name = f"{next(self._numbers):03d}-{re.sub('[^a-z]+', '-', perturbation.name.lower())[:40]}"
         workplace = Workplace(self.root, self.scratch / name / perturbation.subfolder / "project")
         composition = self._composed(*perturbation.both, *perturbation.overrides)
         log = self.scratch / f"{name}.log"
         if perturbation.times:
             workplace.reverse_times()
+        if perturbation.without:
+            workplace.take_away(perturbation.without)
         started, code = time.monotonic(), 0
         with _load() if perturbation.load else nullcontext():
             for plan in self._plans(perturbation, composition, observe):

@@ -94,6 +94,94 @@ def _host() -> None:
     os.umask(0o077)
 
 
+def _processors() -> None:
+    """One processor more than there are."""
+    count, allowed, asked = os.cpu_count() or 1, os.sched_getaffinity, os.sysconf
+    os.cpu_count = lambda: count + 1
+    if hasattr(os, "process_cpu_count"):
+        os.process_cpu_count = lambda: count + 1
+    os.sched_getaffinity = lambda pid: {*allowed(pid), 1 << 10}
+    os.sysconf = lambda name: asked(name) + ("NPROC" in str(name) or "PAGES" in str(name))
+
+
+def _user() -> None:
+    """Another user, by number and by name."""
+    import pwd
+
+    other = pwd.struct_passwd(("another", "x", 4242, 4242, "", "/nonexistent", "/bin/sh"))
+    os.getlogin = lambda: "another"
+    os.getuid = os.geteuid = lambda: 4242
+    pwd.getpwuid = pwd.getpwnam = lambda _: other  # type: ignore[assignment]
+    os.environ.update(dict.fromkeys(("LOGNAME", "USER", "USERNAME"), "another"))
+
+
+def _terminal() -> None:
+    """A terminal of another size."""
+    os.get_terminal_size = lambda *_: os.terminal_size((41, 7))
+
+
+def _limits() -> None:
+    """Other limits of what a process may use."""
+    import resource
+
+    plain = resource.getrlimit
+    resource.getrlimit = lambda which: (plain(which)[0] // 2 + 4096, plain(which)[1])
+
+
+_LATER = 400 * 86_400 + 7 * 3600  # seconds: another date, year and hour
+
+
+def _clock() -> None:
+    """A clock that is more than a year ahead."""
+    import datetime
+    import time
+
+    now, now_ns = time.time, time.time_ns
+    plain: Any = datetime.datetime
+    day: Any = datetime.date
+    later = datetime.timedelta(seconds=_LATER)
+
+    class Same(type):
+        def __instancecheck__(cls, other: Any) -> bool:
+            return isinstance(other, cls.__mro__[1])
+
+    class Moved(plain, metaclass=Same):  # type: ignore[misc]
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return plain.now(tz) + later
+
+        @classmethod
+        def utcnow(cls) -> Any:
+            return plain.now(datetime.UTC).replace(tzinfo=None) + later
+
+        today = now
+
+    class Today(day, metaclass=Same):  # type: ignore[misc]
+        @classmethod
+        def today(cls) -> Any:
+            return (plain.now() + later).date()
+
+    for moved, of in ((Moved, plain), (Today, day)):
+        moved.__name__ = moved.__qualname__ = of.__name__
+        moved.__module__ = "datetime"
+    datetime.datetime, datetime.date = Moved, Today  # type: ignore[misc]
+    time.time, time.time_ns = lambda: now() + _LATER, lambda: now_ns() + _LATER * 10**9
+    for name, given in (("localtime", 0), ("gmtime", 0), ("ctime", 0), ("strftime", 1)):
+        setattr(time, name, _at(getattr(time, name), given, time.localtime))
+
+
+def _at(plain: Callable[..., Any], given: int, local: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of the clock that is told when it is, unless somebody says so."""
+    import time
+
+    def at(*arguments: Any) -> Any:
+        if len(arguments) > given:
+            return plain(*arguments)
+        return plain(*arguments, local(time.time()) if given else time.time())
+
+    return at
+
+
 def _kill_at(step: int) -> None:
     """Be killed, as by the kernel, when the draws of a step are about to be made.
 
@@ -119,7 +207,10 @@ def _kill_at(step: int) -> None:
     Streams.set_globals = watched  # type: ignore[method-assign,unused-ignore]
 
 
-_PERTURBATIONS = {"draws": _draws, "listing": _listing, "host": _host}
+_PERTURBATIONS = {
+    "clock": _clock, "draws": _draws, "host": _host, "limits": _limits, "listing": _listing,
+    "processors": _processors, "terminal": _terminal, "user": _user,
+}  # fmt: skip
 
 if __name__ == "__main__":
     sys.exit(main(json.loads(sys.argv[1])))

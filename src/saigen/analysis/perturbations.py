@@ -1,8 +1,23 @@
 """What must not matter: each perturbation, the claim that it tries to break, and how."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from saigen.config.schema import Config
+from saigen.documents import is_inside
+from saigen.observing.observed import ABSENT
+
+INPUTS = "inputs"  # the perturbation in whose place come those of what was observed
+# Answers of the machine, and what of child.py gives another one.
+_ANSWERS = {
+    "time.": "clock", "os.cpu_count": "processors", "os.process_cpu": "processors",
+    "os.sched_getaff": "processors", "os.sysconf": "processors", "os.getlogin": "user",
+    "os.getuid": "user", "os.geteuid": "user", "pwd.": "user", "os.get_terminal": "terminal",
+    "os.uname": "host", "socket.": "host", "platform.": "host", "resource.": "limits",
+}  # fmt: skip
+_OPPOSITES = {"true": "false", "yes": "no", "on": "off", "0": "1"}
+_OPPOSITES |= {no: yes for yes, no in _OPPOSITES.items()}
 
 
 @dataclass(frozen=True)
@@ -13,7 +28,7 @@ class Perturbation:
     claim: str
     overrides: tuple[str, ...] = ()
     both: tuple[str, ...] = ()  # overrides of what it is compared with, too
-    environment: dict[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
     perturb: tuple[str, ...] = ()  # of perturbed.py
     subfolder: str = ""  # the copy's folder, below the scratch folder
     killed: bool = False
@@ -21,7 +36,11 @@ class Perturbation:
     times: bool = False  # file times reversed
     load: bool = False
     fact: bool = False  # reported, not claimed
+    without: str = ""  # a file or folder of the project that is not there
     not_made: str = ""  # why the recipe makes no such claim; empty if it does
+    not_tried: str = ""  # why it cannot be tried
+    held: str = ""  # why it holds without a trial
+    asked: str = ""  # the line of the project that takes in what is perturbed
 
 
 def perturbations(config: Config) -> tuple[Perturbation, ...]:
@@ -45,7 +64,8 @@ def perturbations(config: Config) -> tuple[Perturbation, ...]:
         Perturbation("path", "the folder and the home do not matter",
                      subfolder="a longer path/with spaces/and ünïcode",
                      environment={"HOME": "/nonexistent", "TMPDIR": "/var/tmp"}),
-        Perturbation("locale", "locale, time zone and terminal do not matter",
+        Perturbation("locale", "locale, time zone, clock and terminal do not matter",
+                     perturb=("clock",),
                      environment={"LC_ALL": "C", "LANG": "C", "PYTHONCOERCECLOCALE": "0",
                                   "PYTHONUTF8": "0", "TZ": "Pacific/Kiritimati", "TERM": "dumb",
                                   "COLUMNS": "41"}),
@@ -64,6 +84,8 @@ def perturbations(config: Config) -> tuple[Perturbation, ...]:
         Perturbation("memory", "what stood in memory before does not matter",
                      environment={"MALLOC_PERTURB_": "165", "PYTHONMALLOC": "malloc"},
                      not_made="" if hardware.device == "cpu" else "the model runs on a GPU"),
+        Perturbation(INPUTS, "what the project takes in and does not declare does not matter",
+                     held="nothing was observed"),
         Perturbation("threads", "another number of threads",
                      (f"hardware.intra_op_threads={hardware.intra_op_threads % 2 + 1}",),
                      fact=True),
@@ -72,3 +94,52 @@ def perturbations(config: Config) -> tuple[Perturbation, ...]:
                      not_made="" if reproducibility.instruction_set == "native"
                      else "the recipe pins it"),
     )  # fmt: skip
+
+
+def of_inputs(observed: Iterable[Mapping[str, Any]]) -> list[Perturbation]:
+    """What gives another value of each thing that a training took in undeclared; what answers
+    otherwise at every call has answered otherwise in each trial already.
+    """
+    found: dict[str, Perturbation] = {}
+    for entry in observed:
+        kind, name, value = str(entry["kind"]), str(entry["name"]), str(entry["value"])
+        title = name if kind == "answer" else f"{kind} {name}"
+        plain = Perturbation(
+            f"{INPUTS}: {title}", f"{title} does not matter", asked=entry["line"] or ""
+        )
+        if kind == "variable" and name.startswith("PYTHON"):
+            continue  # of the interpreter that the trial itself starts
+        if kind == "variable":
+            plain = replace(plain, environment={name: _another(value)})
+        elif kind == "answer":
+            perturbed = next((p for head, p in _ANSWERS.items() if name.startswith(head)), None)
+            plain = replace(plain, perturb=(perturbed,)) if perturbed else replace(
+                plain, not_tried="nothing here gives another one")  # fmt: skip
+        elif kind in ("program", "connection"):
+            plain = replace(plain, not_tried="nobody knows what it told")
+        elif value == ABSENT:
+            plain = replace(plain, not_tried="it is not there")
+        elif name.startswith("~/"):
+            plain = replace(plain, environment={"HOME": "/nonexistent"})
+        elif is_inside(name.rstrip("/")):
+            plain = replace(plain, without=name)
+        else:
+            plain = replace(plain, not_tried="a file out of the project is left as it is")
+        found.setdefault(plain.name, plain)
+    return list(found.values())
+
+
+def _another(value: str) -> str:
+    """Another value of a variable, of the same kind."""
+    if value == ABSENT:
+        return "1"
+    if other := _OPPOSITES.get(value.casefold()):
+        return other
+    try:
+        return str(int(value) + 1)
+    except ValueError:
+        pass
+    try:
+        return str(2 * float(value) + 1)
+    except ValueError:
+        return f"{value}-other"

@@ -99,6 +99,14 @@ class Workplace:
         """The newest run that was made here; None if there is none."""
         return next(reversed(all_runs(self.root / RUNS)), None)
 
+    def take_away(self, name: str) -> None:
+        """Leave out a file or a folder."""
+        path = self.root / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
     def reverse_times(self) -> None:
         """Make the newest file below data/ and conf/ the oldest, and so on."""
         files = [p for n in ("data", "conf") for p in sorted((self.root / n).rglob("*"))

@@ -10,7 +10,7 @@ from saigen.analysis.attempts import Attempt, Attempts
 from saigen.analysis.claims import Claim, Result, Verification, refuse_unknown
 from saigen.analysis.diff import Diff, diff
 from saigen.analysis.locate import locate
-from saigen.analysis.perturbations import Perturbation, perturbations
+from saigen.analysis.perturbations import INPUTS, Perturbation, of_inputs, perturbations
 from saigen.analysis.run import Run, open_run
 from saigen.analysis.sandbox import end_all
 from saigen.config.compose import CONF
@@ -52,7 +52,13 @@ def verify(
 
         if published and (other := _other_layers(published, baseline.run)):
             say(f"not the recipe of {published.name} any more: {', '.join(other)} changed since")
-        attempts.trained_steps = baseline.run.record["metadata"]["training"]["steps"]
+        metadata = baseline.run.record["metadata"]
+        attempts.trained_steps = metadata["training"]["steps"]
+        chosen = [
+            each
+            for plain in chosen
+            for each in (plain.name == INPUTS and of_inputs(metadata["observed"] or ())) or [plain]
+        ]
 
         def judged(perturbation: Perturbation) -> Claim:
             claim = _judge(attempts, baseline, perturbation)
@@ -102,11 +108,12 @@ def _other_layers(published: Run, tried: Run) -> list[str]:
 def _judge(attempts: Attempts, baseline: Attempt, perturbation: Perturbation) -> Claim:
     """Train under one perturbation and compare with the undisturbed training."""
     both = " ".join(perturbation.both)
-    claim = Claim(
-        name=perturbation.name, says=perturbation.claim,
-        result="not made" if perturbation.not_made else "not tried", why=perturbation.not_made,
-    )  # fmt: skip
-    if perturbation.not_made:
+    result: Result = "not tried"
+    if perturbation.not_made or perturbation.held:
+        result = "not made" if perturbation.not_made else "held"
+    why = perturbation.not_made or perturbation.held or perturbation.not_tried
+    claim = Claim(name=perturbation.name, says=perturbation.claim, result=result, why=why)
+    if why:
         return claim
     if both:
         baseline = attempts.make(_undisturbed(perturbation, "reference"))
@@ -114,6 +121,8 @@ def _judge(attempts: Attempts, baseline: Attempt, perturbation: Perturbation) ->
         return claim.model_copy(update={"why": f"it does not train with {both}"})
     attempt = attempts.make(perturbation)
     result, why = _result(perturbation, baseline.run, attempt)
+    if result == "broken" and perturbation.asked:
+        why = f"taken in at {perturbation.asked}: {why}"
     if both and result == "held":
         why = f"tried with {both} on both sides"
     evidence = {
@@ -186,7 +195,7 @@ def _placed(
         outcomes = [run and run.outcome["digest"] for run in runs]
         equal = None not in outcomes and outcomes[0] == outcomes[1]
         undisturbed[both] = logs if equal else logs[:1]
-    log = attempts.scratch / f"watched-{claim.name}"
+    log = attempts.scratch / f"watched-{len(list(attempts.scratch.glob('watched-*')))}"
     attempts.make(perturbation, observe=log)
     first, *noise = undisturbed[both]
     return claim.model_copy(update={"location": locate(first, log, attempts.root, noise)})
