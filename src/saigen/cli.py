@@ -7,7 +7,7 @@ Exit codes: 0 done (or: the same), 1 failed (or: differs), 2 refused, 3 inconclu
 import json
 import sys
 from collections.abc import Sequence
-from functools import partial, wraps
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,9 +113,17 @@ def _observed(verb: Verb) -> Verb:
 @_observed
 def _prepare(chosen: Chosen) -> None:
     from saigen import pipeline
+    from saigen.config import handover
+    from saigen.environment import torch_flags
 
-    stage = pipeline.list_sources if chosen.sources else partial(pipeline.prepare, say=print)
-    stage(_composition(chosen), ROOT)
+    composition = _composition(chosen)
+    if chosen.sources:
+        pipeline.list_sources(composition, ROOT)
+        return
+    if torch_flags.must_start_again(composition.config):  # as a training is
+        handover.give(composition.values, composition.overrides)
+        torch_flags.start_again(composition.config)
+    pipeline.prepare(composition, ROOT, print)
 
 
 @_observed

@@ -135,6 +135,8 @@ def train(
         numbers = fitted_values(chosen, prepared.arrays("fitted"))
         training = trained.metadata | {"fitted": numbers}
         record["metadata"] |= {"training": training, "imported": imported}
+        record["metadata"] |= {"prepared_in": prepared.manifest.get("environment", {})}
+        record["metadata"] |= {"observed": inputs, "libraries": system_libraries()}
         record["metadata"] |= {"observed": inputs, "libraries": system_libraries()}
         metadata.note_beyond(record, root, before)
         write_record(folder, record)

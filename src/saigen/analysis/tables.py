@@ -43,6 +43,17 @@ def data(a: Run, b: Run, undeclared: Sequence[Difference]) -> Iterator[Differenc
         )  # fmt: skip
     files = [name for name in sorted(left["prepared"].keys() | right["prepared"].keys())
              if left["prepared"].get(name) != right["prepared"].get(name)]  # fmt: skip
+    made = [run.record["metadata"].get("prepared_in") or {} for run in (a, b)]
+    elsewhere = [
+        Difference(
+            layer="environment", name=f"of prepare: {key}", a=old, b=new, kind=BITS,
+            reason="the arrays were prepared in another environment", shows=["prepared"],
+        )
+        for key, old, new in changed(*made)
+        if files and all(made)
+    ]  # fmt: skip
+    yield from elsewhere
+    undeclared = [*undeclared, *elsewhere]
     if files:
         yield Difference(
             layer="data",

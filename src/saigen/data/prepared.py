@@ -5,6 +5,7 @@ that a preparation reads, and the source that it imports. `prepared/`, the outpu
 `prepare`, is one of them; the others lie in STORE, each made once.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,12 +29,14 @@ from saigen.documents import (
     Open,
     RelativePath,
     Sha256,
+    Tree,
     conform,
     parse_json,
     read_bytes,
     read_document,
     regular,
 )
+from saigen.environment import machine, torch_flags
 from saigen.errors import Refusal
 from saigen.files import MANIFEST, locked, refuse_other_files
 from saigen.observing import observed
@@ -76,6 +79,7 @@ class Manifest(Document):
     observed: Annotated[
         list[Observed], Field(default=[], description="what else it took in, and from where")
     ]
+    environment: Annotated[Tree, Field(default={}, description="in which it was made")]
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -142,9 +146,12 @@ def make(config: Config, root: Path, out: Path, say: Say) -> Prepared:
         noted(root, {*origin["code"], data.snapshot, data.provenance}) as also_read,
     ):
         steps = instantiate(config.prepare.preparation)
+        if "torch" in sys.modules:  # brought by the project: it calculates as in a training
+            torch_flags.apply(config)
         files, manifest = preparation.prepare(data, config.prepare, steps, root)
     manifest |= {"key": digest_value(origin), "made_from": origin, "also_read": also_read}
     manifest |= {"observed": undeclared(observed.entries(seen), config.inputs)}
+    manifest |= {"environment": machine.of_preparation(root)}
     known = _manifest(out) or _manifest(root / STORE / manifest["key"])
     _tell_impure(known, manifest, root, say)
     preparation.write_folder(out, files, manifest)
@@ -159,7 +166,10 @@ def _tell_impure(before: Mapping[str, Any], made: Mapping[str, Any], root: Path,
         return
     other = [entry for entry in before.get("observed", ()) if not is_as_observed(entry, root)]
     other += [e for e in made["observed"] if e not in before.get("observed", ())]
-    read = ", ".join(sorted({f"{e['kind']} {e['name']} ({e['line']})" for e in other}))
+    titles = {f"{e['kind']} {e['name']} ({e['line']})" for e in other}
+    was, now = before.get("environment", {}), made["environment"]
+    titles |= {f"environment {name}" for name in now if was and was.get(name) != now[name]}
+    read = ", ".join(sorted(titles))
     why = f"what it took in differs: {read}" if read else "no input that was observed differs"
     arrays = ", ".join(names)
     say(f"VIOLATION: equal snapshot, values and source gave other arrays ({arrays}); {why}")

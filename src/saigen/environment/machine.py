@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from saigen.digest import digest_file
+from saigen.digest import digest_file, digest_value
 from saigen.environment import numerics_probe
 from saigen.recipe import Layer
 
@@ -62,6 +62,18 @@ def capture(
             "canary": numerics_probe.sing(device, portable=portable),
         },
     )
+
+
+def of_preparation(root: Path) -> dict[str, Any]:
+    """What of the environment a preparation may hang on, without looking at torch."""
+    return {
+        "python": platform.python_version(),
+        "libc": "-".join(platform.libc_ver()),
+        "cpu_flags": digest_value(cpu_information().get("flags", "unknown")),
+        "lock": {name: digest_file(root / path) for name, path in LOCKS.items()
+                 if (root / path).is_file()},
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+    }  # fmt: skip
 
 
 def installed_packages() -> dict[str, str]:

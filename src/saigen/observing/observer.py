@@ -13,6 +13,7 @@ from saigen.observing.secrets import shown
 @contextmanager
 def observing(root: Path) -> Iterator[dict[tuple[str, str, str], str | None]]:
     """Observe what the project in a folder takes in while the body runs."""
+    start.compile_anew()
     hook.install()
     answers.install()
     with observed.observed(root) as seen:

@@ -7,15 +7,18 @@ import json
 import os
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from typing import Any
 
 from saigen.environment.installed_files import NAME as SEAL
 from saigen.errors import Refusal
 from saigen.observing import hook, observed
 from saigen.observing.observed import note
 from saigen.observing.secrets import shown
+from saigen.project_code import is_project
 
 # Variables that libraries read in C. Those that a recipe or the instrument sets are given.
 _PREFIXES = ("OMP_", "MKL_", "ONEDNN_", "DNNL_", "KMP_", "GOMP_", "OPENBLAS_", "ATEN_", "TORCH_",
@@ -93,11 +96,28 @@ def _is_listed(name: str, known: frozenset[str]) -> bool:
     return name in known or bool(slash and head in known)
 
 
+def compile_anew() -> None:
+    """Let Python compile the project's modules at each start: it keeps byte code by second and
+    size, so that what it keeps may be of another text than the recipe names.
+    """
+    plain = SourceFileLoader.path_stats
+    if getattr(plain, "saigen", False):
+        return
+
+    def stats(self: SourceFileLoader, path: str) -> Mapping[str, Any]:
+        if is_project(path):
+            raise OSError("byte code of the project is not used")  # then it is compiled
+        return plain(self, path)
+
+    stats.saigen = True  # type: ignore[attr-defined]
+    SourceFileLoader.path_stats = stats  # type: ignore[method-assign]
+
+
 def refuse_foreign_source(root: Path) -> None:
     """Raise Refusal where a module that this project has below src/ was imported from elsewhere:
     the recipe would name source that did not run.
     """
-    source = root.resolve() / "src"
+    source = (root / "src").resolve()
     own = {path.stem for path in source.glob("[!.]*") if path.is_dir() or path.suffix == ".py"}
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
