@@ -63,7 +63,7 @@ def test_every_claim_of_the_shipped_example_is_tried_and_holds(project):
     results = {claim["name"]: claim["result"] for claim in found["claims"]}
     facts = {"threads": "fact", "instruction-set": "fact"}
     assert results == dict.fromkeys(results, "held") | facts
-    assert len(results) == 15
+    assert len(results) == 16
     claims = {claim["name"]: claim for claim in found["claims"]}
     assert claims["processes"]["evidence"]["processes"] == 2
     assert claims["processes"]["why"] == "tried with trainer.microbatches=4 on both sides"
@@ -71,7 +71,7 @@ def test_every_claim_of_the_shipped_example_is_tried_and_holds(project):
     # the report and the badge are made from it, and DVC has nothing to do anew
     record = json.loads((project.root / "results/record.json").read_text())
     assert {name: claim["result"] for name, claim in record["claims"].items()} == results
-    assert "13 claims held" in (project.root / "results/verify.svg").read_text()
+    assert "14 claims held" in (project.root / "results/verify.svg").read_text()
     assert json.loads((project.root / "results/verify.json").read_text()) == found
     assert project.saigen("audit").startswith("intact")
     assert "up to date" in project.run("dvc", "repro").stdout

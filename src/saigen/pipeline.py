@@ -137,7 +137,6 @@ def train(
         record["metadata"] |= {"training": training, "imported": imported}
         record["metadata"] |= {"prepared_in": prepared.manifest.get("environment", {})}
         record["metadata"] |= {"observed": inputs, "libraries": system_libraries()}
-        record["metadata"] |= {"observed": inputs, "libraries": system_libraries()}
         metadata.note_beyond(record, root, before)
         write_record(folder, record)
     return folder

@@ -1,6 +1,8 @@
 """The fault bench, the undeclared: what differs outside of the recipe is named, with its line."""
 
 import json
+import os
+import py_compile
 import shutil
 import sys
 import sysconfig
@@ -10,6 +12,7 @@ import pytest
 from conftest import copy_project
 
 from faults.undeclared import PREPARE, UNDECLARED, in_constructor
+from saigen.digest import digest_file
 
 STEPS = ("trainer.max_steps=2",)
 QUICK = {
@@ -335,3 +338,60 @@ def test_verify_has_nothing_to_change_where_nothing_was_observed(forked):
     said = forked().saigen("verify", "--only", "inputs", "trainer.max_steps=2")
     assert "what the project takes in and does not declare does not matter" in said
     assert "(nothing was observed)\n\n1 claims held" in said
+
+
+def test_byte_code_of_another_text_is_not_run(forked):
+    """Python keeps byte code by second and size."""
+    copy = forked()
+    for patch in in_constructor("scale = 0.25"):
+        copy.patch(*patch)
+    path = copy.root / "src/project/models/mlp.py"
+    times = path.stat()
+    copy.saigen("train", *STEPS)
+    copy.run(sys.executable, "-c", "import project.models.mlp", cold=True)
+    py_compile.compile(str(path), doraise=True)
+    path.write_text(path.read_text().replace("0.25", "0.75"))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    copy.saigen("train", *STEPS)
+    assert copy.diff()["verdict"]["suspects"][0].startswith("code src/project/models/mlp.py")
+
+
+@pytest.mark.slow
+def test_a_preparation_has_the_environment_of_training_and_says_so(prepared_project):
+    project = prepared_project
+    path = project.root / PREPARE
+    path.write_text(path.read_text().replace(
+        "self.epsilon)", "self.epsilon + hash('a') % 97 + __import__('torch').get_num_threads())"
+    ))  # fmt: skip
+    for seed in ("1", "2"):
+        shutil.rmtree(project.root / "prepared", ignore_errors=True)
+        clean = {"PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "2"}
+        project.saigen("prepare", env=clean, cold=True)
+        digest = digest_file(project.root / "prepared/fitted/scale.npy")
+        manifest = json.loads((project.root / "prepared/manifest.json").read_text())
+        assert manifest["environment"]["variables"]["OMP_NUM_THREADS"] == "1"
+        if seed == "1":
+            first = digest
+    assert digest == first
+    project.saigen("train", *STEPS)
+    record = json.loads(project.saigen("show", "last", "--json"))
+    assert record["metadata"]["prepared_in"] == manifest["environment"]
+
+
+def test_an_impure_preparation_is_said_when_it_happens(forked):
+    copy = forked()
+    copy.patch(PREPARE, "self.epsilon)", "self.epsilon + __import__('time').time() % 7)")
+    assert "VIOLATION" not in copy.saigen("prepare")
+    shutil.rmtree(copy.root / "prepared")  # as DVC does before a stage
+    said = copy.saigen("prepare")
+    assert "VIOLATION: equal snapshot, values and source gave other arrays (fitted/scale" in said
+
+
+def test_the_newest_run_is_the_one_that_began_last_whatever_the_clock_said(forked):
+    copy = forked()
+    copy.saigen("train", *STEPS)
+    plan = {"perturb": ["clock"], "verbs": [["train", *STEPS, "optimizer.lr=0.01"]]}
+    assert copy.verb(plan=plan)[0] == 0
+    last = copy.saigen("train", *STEPS, "optimizer.lr=0.02").splitlines()
+    record = json.loads(copy.saigen("show", "last", "--json"))
+    assert record["recipe"]["layers"]["config"]["values"]["optimizer"]["lr"] == 0.02, last

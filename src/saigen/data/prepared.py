@@ -38,7 +38,7 @@ from saigen.documents import (
 )
 from saigen.environment import machine, torch_flags
 from saigen.errors import Refusal
-from saigen.files import MANIFEST, locked, refuse_other_files
+from saigen.files import MANIFEST, locked, refuse_other_files, write_json
 from saigen.observing import observed
 from saigen.observing.declared import declared, undeclared
 from saigen.observing.file_reads import noted
@@ -152,8 +152,10 @@ def make(config: Config, root: Path, out: Path, say: Say) -> Prepared:
     manifest |= {"key": digest_value(origin), "made_from": origin, "also_read": also_read}
     manifest |= {"observed": undeclared(observed.entries(seen), config.inputs)}
     manifest |= {"environment": machine.of_preparation(root)}
-    known = _manifest(out) or _manifest(root / STORE / manifest["key"])
-    _tell_impure(known, manifest, root, say)
+    own = root / STORE / ".made" / manifest["key"]  # DVC takes an output away before its stage
+    _tell_impure(_manifest(own), manifest, root, say)
+    own.mkdir(parents=True, exist_ok=True)
+    write_json(own / MANIFEST, manifest)
     preparation.write_folder(out, files, manifest)
     say("prepared " + ", ".join(f"{rows} {split}" for split, rows in manifest["rows"].items()))
     return Prepared(out, manifest)
