@@ -84,7 +84,8 @@ def test_a_run_whose_data_left_the_remote_is_refused_before_training_by_name(his
     }
     files = record["recipe"]["layers"]["code"]["files"]
     for name in ("src/project/models/mlp.py", "src/project/extra.py"):
-        files.pop(name)
+        files.pop(name, None)
+    record["metadata"]["other_source"].pop("src/project/extra.py")
     (tmp_path / "record.json").write_text(json.dumps(record))
     told = third.refused("rerun", "--trust", str(tmp_path / "record.json"))
     assert "the data of the run cannot be had any more" in told
