@@ -48,7 +48,8 @@ def verdict(a: Run, b: Run, differences: Sequence[Difference], divergence: Diver
         if same_recipe:
             sentence = "the same recipe gave the same outcome"
         return Verdict(sentence=sentence, suspects=[], next=None)
-    if ranked and (is_observed(ranked[0]) or ranked[0].reason == OTHER_ARRAYS):
+    undeclared = bool(ranked) and same_recipe and is_observed(ranked[0])
+    if undeclared or (ranked and ranked[0].reason == OTHER_ARRAYS):
         promised = promises_bits(b.record)
         return Verdict(
             sentence=_undeclared(a, b, ranked[0], divergence, promised=promised),
