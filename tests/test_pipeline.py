@@ -129,13 +129,13 @@ def test_an_edit_retrains_only_if_a_run_imports_what_was_edited(made):
     shutil.copytree(src, made.root.parent / "src")
     repro("evaluate")  # of conf/ as another test put it back
     try:
-        for name in ("analysis/doctor.py", "analysis/diff.py", "analysis/compare_text.py",
-                     "runs/audit.py", "cli.py"):  # fmt: skip
-            appended(made, f"saigen/{name}", "# a typo mended\n")
+        for name in ("saigen/analysis/doctor.py", "saigen/analysis/diff.py", "saigen/cli.py",
+                     "saigen/runs/audit.py", "project/models/cnn.py"):  # fmt: skip
+            appended(made, name, "# a typo mended\n")
         assert repro("evaluate") == {"sources"}
         assert "up to date" in made.run("dvc", "status").stdout
 
-        for name in ("saigen/training/run.py", "project/models/cnn.py"):
+        for name in ("saigen/training/run.py", "project/models/mlp.py"):
             appended(made, name, "# edited\n")
             assert repro("sources") == {"sources"}
             told = made.run("dvc", "status", "train", "evaluate").stdout

@@ -143,6 +143,20 @@ def test_the_stages_read_every_value_that_can_move_a_bit() -> None:
     assert idle == [], "a circumstance would train again"
 
 
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf/experiment").glob("[!.]*.yaml"))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_which_files_a_run_imports_is_asked_again_where_another_target_is_named(experiment):
+    """Else an edit of a file that was imported before would find the stage done, in DVC's cache."""
+    named = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["sources"]["params"]
+    values = compose((f"experiment={experiment}",), ROOT / "conf").values
+    keys = [key for key, _ in leaves(values) if key.endswith("._target_")] + ["trainer.loop"]
+    unread = [k for k in keys if not any(f"{k}.".startswith(f"{name}.") for name in named)]
+    assert len(keys) > 5
+    assert unread == []
+
+
 @pytest.mark.parametrize(
     "verb", [("train", "--stage"), ("compose", "--stage"), ("compose", "--write")]
 )
