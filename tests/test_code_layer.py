@@ -194,3 +194,11 @@ def test_beyond_is_only_what_came_later_and_is_not_in_the_layer():
     metadata.note_beyond(record, ROOT, sys.modules.keys() - names)
     wanted = ["src/saigen/sweep.py", "src/saigen/x.py"]
     assert record["metadata"]["imported"]["beyond"] == wanted
+
+
+def test_a_project_whose_source_is_a_link_trains_as_where_it_lies(prepared_project, tmp_path):
+    whole = train(prepared_project)
+    elsewhere = tmp_path / "elsewhere"
+    (prepared_project.root / "src").rename(elsewhere)
+    (prepared_project.root / "src").symlink_to(elsewhere)
+    assert train(prepared_project)["recipe"] == whole["recipe"]

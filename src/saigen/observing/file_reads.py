@@ -41,7 +41,8 @@ def noted(root: Path, known: Collection[str]) -> Iterator[dict[str, str]]:
             sys.modules.update(before)
     read = {Path(path) for path in opened if not path.endswith((".py", ".pyc"))}
     inside = {p.relative_to(base): p for p in read if p.is_relative_to(base)}
-    inside |= {p.relative_to(root.resolve()): p for p in map(_file, imported.values())}
+    source = (root / SOURCE).resolve()  # which may be a link
+    inside |= {SOURCE / p.relative_to(source): p for p in map(_file, imported.values())}
     for part, path in sorted(inside.items()):
         if str(part) not in known and not part.parts[0].startswith(".") and path.is_file():
             found[str(part)] = digest_file(path)
