@@ -196,9 +196,13 @@ def test_beyond_is_only_what_came_later_and_is_not_in_the_layer():
     assert record["metadata"]["imported"]["beyond"] == wanted
 
 
-def test_a_project_whose_source_is_a_link_trains_as_where_it_lies(prepared_project, tmp_path):
-    whole = train(prepared_project)
-    elsewhere = tmp_path / "elsewhere"
-    (prepared_project.root / "src").rename(elsewhere)
-    (prepared_project.root / "src").symlink_to(elsewhere)
-    assert train(prepared_project)["recipe"] == whole["recipe"]
+@pytest.mark.slow
+def test_a_project_whose_source_is_a_link_prepares_and_trains_as_where_it_lies(
+    project_at, tmp_path
+):
+    whole, linked = project_at(tmp_path / "whole"), project_at(tmp_path / "linked")
+    (linked.root / "src").rename(tmp_path / "elsewhere")
+    (linked.root / "src").symlink_to(tmp_path / "elsewhere")
+    for project in (whole, linked):
+        project.saigen("prepare")
+    assert train(linked)["recipe"] == train(whole)["recipe"]
