@@ -7,6 +7,7 @@ restored. Where it is cheap the weights are those of a plain loop of PyTorch, bi
 """
 
 import importlib.util
+import itertools
 import json
 import shutil
 import signal
@@ -354,11 +355,14 @@ WEIGHTS = "weights.safetensors"
 
 
 def rows(table, quick=()):
-    """The rows of a table as parameters; all but a few are slow."""
+    """The rows of a table as parameters: a few are quick, of the others each second one is in the
+    long lists of `make test-faults`.
+    """
+    suites = itertools.cycle((pytest.mark.slow, pytest.mark.faults))
     return [
         pytest.param(*row, id="-".join(map(str, row[:2])), marks=())
         if row[0] in quick and row[1] in ((), None)
-        else pytest.param(*row, id="-".join(map(str, row[:2])), marks=pytest.mark.slow)
+        else pytest.param(*row, id="-".join(map(str, row[:2])), marks=next(suites))
         for row in table
     ]
 

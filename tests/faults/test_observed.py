@@ -36,7 +36,7 @@ def plant(fault, project):
 @pytest.mark.parametrize(
     "fault",
     [
-        pytest.param(f, id=f.name, marks=() if f.name in QUICK else pytest.mark.slow)
+        pytest.param(f, id=f.name, marks=() if f.name in QUICK else pytest.mark.faults)
         for f in UNDECLARED
     ],
 )

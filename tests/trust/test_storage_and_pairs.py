@@ -120,8 +120,13 @@ def test_two_commands_at_once_do_no_harm(workshop, pair):
     together(workshop, *pair)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
+@pytest.mark.parametrize(
+    "pair",
+    [
+        pytest.param(pair, id="-".join(pair), marks=suite)
+        for pair, suite in zip(PAIRS, itertools.cycle((pytest.mark.slow, pytest.mark.faults)))
+    ],
+)
 def test_any_two_commands_at_once_do_no_harm(workshop, pair):
     together(workshop, *pair)
 
