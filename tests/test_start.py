@@ -239,12 +239,13 @@ def test_what_was_edited_of_the_example_stays_and_is_named(clone):
     task.write_text(task.read_text() + "# mine now\n")
     (clone / "src/project/mine.py").write_text('"""Mine."""\n')
     (clone / "data/mine.csv").write_text("a\n")
+    (clone / "data/digits.csv").write_text("id,label\n1,2\n")
     said = []
     example.remove(clone, said.append)
-    assert "left, for they were edited: src/project/task.py" in said[0]
+    assert "left, for they were edited: src/project/task.py, data/digits.csv" in said[0]
     assert task.is_file()
     assert (clone / "src/project/mine.py").is_file()
-    assert [p.name for p in (clone / "data").iterdir()] == ["mine.csv"]
+    assert {p.name for p in (clone / "data").iterdir()} == {"mine.csv", "digits.csv"}
 
 
 def test_a_part_of_the_example_that_an_edited_file_uses_is_not_taken_away(clone):
