@@ -17,7 +17,8 @@ from saigen.source_code import all_sources, capture, edited, imported_sources
 DOORS = {
     "src/saigen/__main__.py", "src/saigen/cli.py", "src/saigen/command_line.py",
     "src/saigen/analysis/__init__.py", "src/saigen/analysis/verbs.py", "src/saigen/publishing.py",
-    "src/saigen/runs/listing.py", "src/saigen/runs/summary.py", "src/saigen/starting/__init__.py",
+    "src/saigen/own_source.py", "src/saigen/runs/listing.py", "src/saigen/runs/summary.py",
+    "src/saigen/starting/__init__.py",
     "src/saigen/starting/verbs.py",
 }  # fmt: skip
 

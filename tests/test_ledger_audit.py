@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from saigen.digest import digest_bytes
 from saigen.errors import Refusal
-from saigen.runs import ledger
+from saigen.runs import folders, ledger
 from saigen.runs.audit import audit
 from saigen.runs.listing import listing
 from saigen.runs.record import read_record
@@ -113,6 +113,23 @@ def test_a_ledger_that_is_no_file_is_refused_before_training(tmp_path, what):
     assert not (tmp_path / "elsewhere").exists()
 
 
+@pytest.mark.parametrize("what", ["no text", "a pipe", "a folder", "a link", "nothing"])
+def test_whatever_stands_where_the_order_of_starts_is_noted_stops_nothing(runs, what):
+    path = runs / ".starts"
+    path.unlink(missing_ok=True)
+    if what == "no text":
+        path.write_bytes(b"\xff\xfe\x00")
+    elif what == "a pipe":
+        os.mkfifo(path)
+    elif what == "a folder":
+        path.mkdir()
+    elif what == "a link":
+        path.symlink_to(runs / "elsewhere")
+    folders.note_start(runs / "some-1")
+    assert len(folders.all_runs(runs)) == 2
+    assert not (runs / "elsewhere").exists()
+
+
 def test_untouched_runs_are_intact(runs):
     found = audit(runs)
     assert (found.verdict, found.lines, found.runs) == ("intact", 2, 2)
@@ -121,7 +138,11 @@ def test_untouched_runs_are_intact(runs):
 
 
 def name_a_flipped_byte(runs, data):
-    files = sorted(path for path in runs.rglob("*") if path.is_file() and path.stat().st_size)
+    files = sorted(
+        path
+        for path in runs.rglob("*")
+        if path.is_file() and path.stat().st_size and path.name != ".starts"  # an order, no record
+    )
     path = data.draw(st.sampled_from(files))
     content = path.read_bytes()
     place = data.draw(st.integers(0, len(content) - 1))

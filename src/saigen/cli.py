@@ -16,6 +16,7 @@ from saigen.analysis import verbs
 from saigen.command_line import ROOT, Chosen, Verb, answer, ended_by, parser, tell
 from saigen.errors import Refusal
 from saigen.interruption import InterruptedAtCheckpoint, answered, stop
+from saigen.own_source import start_from_own_source
 from saigen.printing import bare, visible_output
 from saigen.starting import verbs as starting
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns its exit code."""
+    if arguments is None:
+        start_from_own_source(ROOT)
     with visible_output():
         return _run(arguments)
 

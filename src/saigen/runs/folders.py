@@ -1,6 +1,7 @@
 """Run folders: claimed by one process at a time, found again by id, prefix, `last` or path."""
 
 import itertools
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -66,10 +67,10 @@ def all_runs(runs: Path = RUNS) -> list[Path]:
     """
     started = {path.parent: _started_at(path.parent) for path in runs.glob(f"*/{NAME}")}
     found = sorted(started, key=lambda folder: (started[folder], folder.name))
-    try:
-        names = (runs / _STARTS).read_text(encoding="utf-8").splitlines()
-    except OSError:
+    path = runs / _STARTS
+    if not path.is_file():
         return found
+    names = path.read_text(encoding="utf-8", errors="replace").splitlines()
     order = {name: number for number, name in enumerate(names)}
     here = sorted((f for f in found if f.name in order), key=lambda f: order[f.name])
     turn = iter(here)
@@ -78,8 +79,10 @@ def all_runs(runs: Path = RUNS) -> list[Path]:
 
 def note_start(folder: Path) -> None:
     """Note that a run begins to be, as the newest: a clock may be set back."""
-    with (folder.parent / _STARTS).open("a", encoding="utf-8") as file:
-        file.write(f"{folder.name}\n")
+    path = folder.parent / _STARTS
+    if path.is_file() or not os.path.lexists(path):  # it orders runs, and is not worth a refusal
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{folder.name}\n")
 
 
 def readable(runs: Path = RUNS) -> list[tuple[Path, dict[str, Any]]]:
