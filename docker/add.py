@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,14 +89,10 @@ def difference(before: str, after: str) -> list[str]:
     old, new = (dict(re.findall(r"^([a-z0-9-]+)==(\S+)", text, re.MULTILINE))
                 for text in (before, after))  # fmt: skip
     return [
-        f"{name} {_said(old, name)} -> {_said(new, name)}"
+        f"{name} {old.get(name, 'none')} -> {new.get(name, 'none')}"
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
     ]
-
-
-def _said(versions: Mapping[str, str], name: str) -> str:
-    return versions.get(name, "none")
 
 
 def _bare(requirement: str) -> str:

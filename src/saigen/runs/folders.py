@@ -72,9 +72,9 @@ def all_runs(runs: Path = RUNS) -> list[Path]:
         return found
     names = path.read_text(encoding="utf-8", errors="replace").splitlines()
     order = {name: number for number, name in enumerate(names)}
-    here = [folder for folder in found if folder.name in order and started[folder]]
-    moved, turn = set(here), iter(sorted(here, key=lambda folder: order[folder.name]))
-    return [next(turn) if folder in moved else folder for folder in found]
+    here = {folder for folder in found if folder.name in order and started[folder]}
+    turn = iter(sorted(here, key=lambda folder: order[folder.name]))
+    return [next(turn) if folder in here else folder for folder in found]
 
 
 def note_start(folder: Path) -> None:
