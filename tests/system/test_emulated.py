@@ -25,10 +25,10 @@ MODELS = ("Haswell", "Skylake-Server", "EPYC-Milan", "Dhyana")  # Intel 2013, 20
 SHORT = ("reproducibility=portable", "trainer.max_steps=10")
 SMALL = ("model.width=16", "model.hidden=32", "model.blocks=1")
 VERBS = (
-    ("prepare",),
+    ("prepare", SHORT[0]),  # one environment for all, or they start again in turns for ever
     ("train", *SHORT, "model=mlp"),
     ("train", *SHORT, "model=cnn"),
-    ("prepare", "experiment=transformer_text"),
+    ("prepare", SHORT[0], "experiment=transformer_text"),
     ("train", *SHORT, "experiment=transformer_text", *SMALL),
 )
 SONG = """
